@@ -1,0 +1,57 @@
+"""What the world must be told because of an event: effects, each with an id that is the same at every attempt.
+
+Source: contract section 2, column "message to Cention"; architecture, "Effect ids".
+"""
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bridge.calls.events import Facts, Pair
+
+
+class EffectKind(StrEnum):
+    """In the imperative: what is to be done."""
+
+    OPEN_ERRAND = "open_errand"
+    """POST `c3_new_errands`, `endSession` false."""
+    END_SESSION = "end_session"
+    """POST `c3_new_errands` again, same `referenceId`, `endSession` true."""
+    CLOSE_ERRAND = "close_errand"
+    """POST `c3_end_errands` with the errand's id."""
+    END_OUTBOUND_CALL = "end_outbound_call"
+    """POST `c3_end_obcall`."""
+    HAND_OVER = "hand_over"
+    """Not for Cention: lets the new agent's lane go on once the old agent's end has been told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One thing to do, in its pair's lane.
+
+    Attributes:
+        effect_id: deterministic (pair, call, kind, ordinal); Cention's `message_id`, and the delivery's id.
+        facts: what was known of the call when the effect was decided.
+        reason: `event`, `swept`, `orphan`, `late_link`: why it came about, for the timeline.
+        target: the new agent, on `HAND_OVER`.
+        after: the hand-over that must be done before this effect may leave, or None.
+    """
+
+    effect_id: str
+    kind: EffectKind
+    call_id: str
+    pair: Pair
+    facts: Facts
+    reason: str = "event"
+    target: Pair | None = None
+    after: str | None = None
+
+
+def effect_id(pair: Pair, call_id: str, kind: EffectKind, ordinal: int) -> str:
+    """The id of a call's effect: `av-<24 hex digits>-<kind>-<ordinal>`.
+
+    The call's id is hashed, since it may hold anything (a PBX has been seen to put numbers in it) and this id travels
+    into logs and into Cention's `message_id`.
+    """
+    digest = hashlib.blake2b(f"{pair}:{call_id}".encode(), digest_size=12).hexdigest()
+    return f"av-{digest}-{kind.value}-{ordinal}"

@@ -1,0 +1,73 @@
+"""The only owner of loggers: structured lines, JSON by default, with telephone numbers and tokens masked.
+
+Code logs identifiers (call, event, delivery, pair), never numbers, names or `cuid`. The mask below is the second
+line of defence, for what a library's exception text brings along.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Literal, cast
+
+import orjson
+import structlog
+
+LogFormat = Literal["json", "console"]
+
+# A plus or 00 with digits, or `tel:`/`sip:` with a user part: what a number looks like in a foreign exception text.
+# Bare digit runs are not masked: they are ids (calls, events, errands) far more often.
+_NUMBER = re.compile(r"(?<![\w.-])(?:\+|00)\d[\d ()./-]{5,}\d|(?:tel|sips?):[^\s\"'>,;]+")
+_BEARER = re.compile(r"(?i)(bearer\s+)[\w.~+/=-]+|whsec_[\w+/=]+")
+_PERSONAL = frozenset(
+    ["calling_number", "called_number", "dest_number", "calling_name", "cuid", "number", "name_of_caller", "token"]
+)
+
+
+def scrub(text: str) -> str:
+    """`text` with what looks like a telephone number, a bearer token or a webhook secret replaced by `***`."""
+    return _BEARER.sub(lambda m: (m.group(1) or "") + "***", _NUMBER.sub("***", text))
+
+
+def _scrub_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for key, value in event.items():
+        if key in _PERSONAL:
+            event[key] = "***"
+        elif isinstance(value, str) and key not in ("timestamp", "level"):
+            event[key] = scrub(value)
+    return event
+
+
+def configure(level: str = "info", style: LogFormat = "json") -> None:
+    """Sets the process's logging up once. `level` is a standard level name; lines go to standard error."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    render: list[Any] = (
+        [structlog.processors.JSONRenderer(serializer=lambda event, **kw: orjson.dumps(event, default=str).decode())]
+        if style == "json"
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    )
+    # format_exc_info comes before the scrubbing, so that a traceback's text is scrubbed too.
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _scrub_event,
+    ]
+    structlog.configure(
+        processors=shared + render,
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    # Libraries log through the standard library: the same lines, the same mask, warnings and up.
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=render, foreign_pre_chain=shared))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(number, logging.WARNING))
+
+
+def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
+    """A logger bound to the module's name."""
+    return cast(structlog.typing.FilteringBoundLogger, structlog.get_logger(logger=name))

@@ -1,0 +1,117 @@
+"""The manners both HTTP listeners share: problem+json errors (RFC 9457), bearer tokens, one server runner.
+
+Knows nothing of calls. An error leaves either listener only as a `Problem`, with a stable `code`.
+"""
+
+import hmac
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from bridge.runtime.logs import get_logger
+
+log = get_logger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+PROBLEM_TYPE = "application/problem+json"
+
+
+class Problem(Exception):
+    """An error that the caller is told of.
+
+    Attributes:
+        status: the HTTP status.
+        code: stable, machine-readable, snake_case.
+        detail: one or two sentences: what is wrong and how to mend it.
+        members: extension members, such as `errors`.
+        headers: such as `Retry-After` (seconds) or `WWW-Authenticate`.
+    """
+
+    def __init__(
+        self, status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any
+    ) -> None:
+        super().__init__(f"{status} {code}")
+        self.status, self.code, self.detail = status, code, detail
+        self.headers, self.members = dict(headers or {}), members
+
+    def document(self) -> dict[str, Any]:
+        """The problem as RFC 9457 section 3 lays it out."""
+        title = HTTPStatus(self.status).phrase
+        return {
+            "type": f"urn:aventa-bridge:problem:{self.code}",
+            "title": title,
+            "status": self.status,
+            "code": self.code,
+            "detail": self.detail,
+            **self.members,
+        }
+
+    def response(self) -> web.Response:
+        return json_response(self.document(), status=self.status, headers=self.headers, content_type=PROBLEM_TYPE)
+
+
+def json_response(
+    data: Any,
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    content_type: str = "application/json",
+) -> web.Response:
+    """A JSON answer; nothing of ours may be stored by a cache, since it holds personal data."""
+    return web.Response(
+        body=orjson.dumps(data),
+        status=status,
+        headers={"Cache-Control": "no-store", **(headers or {})},
+        content_type=content_type,
+    )
+
+
+_HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turns every error into problem+json; what nobody foresaw is a 500 that says it is ours."""
+    try:
+        return await handler(request)
+    except Problem as problem:
+        return problem.response()
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        detail = {404: f"There is nothing at {request.path}.", 405: f"{request.method} is not served here."}.get(
+            error.status, error.reason
+        )
+        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        return Problem(error.status, _HTTP_CODES.get(error.status, "http_error"), detail, headers=headers).response()
+    except Exception:
+        log.exception("unhandled error in a request", method=request.method, path=request.match_info.handler.__name__)
+        return Problem(500, "internal_error", "The bridge failed; its log says why. Try again.").response()
+
+
+def bearer_token(request: web.Request) -> str | None:
+    """The token of `Authorization: Bearer <token>`, or None (RFC 6750 section 2.1)."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+
+
+def same_secret(given: str, accepted: Iterable[str]) -> bool:
+    """Whether `given` is one of `accepted`; takes the same time wherever they differ, and looks at every one."""
+    found = False
+    for secret in accepted:
+        found |= hmac.compare_digest(given.encode("utf-8", "surrogateescape"), secret.encode())
+    return found
+
+
+async def serve(app: web.Application, host: str, port: int) -> tuple[web.AppRunner, int]:
+    """Starts `app` and returns its runner (the caller cleans it up) and the port it got (`port` 0: any)."""
+    runner = web.AppRunner(app, access_log=None, keepalive_timeout=75, shutdown_timeout=5)
+    await runner.setup()
+    site = web.TCPSite(runner, host, port, backlog=1024)
+    await site.start()
+    bound: int = runner.addresses[0][1]
+    return runner, bound
