@@ -4,10 +4,10 @@ Source: contract section 2, column "message to Cention"; architecture, "Effect i
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from bridge.calls.events import Facts, Pair
+from bridge.calls.events import CallEvent, EventKind, Facts, Pair
 
 
 class EffectKind(StrEnum):
@@ -31,6 +31,7 @@ class Effect:
 
     Attributes:
         effect_id: deterministic (pair, call, kind, ordinal); Cention's `message_id`, and the delivery's id.
+        at: when the event that caused it happened at the PBX, ms since the epoch.
         facts: what was known of the call when the effect was decided.
         reason: `event`, `swept`, `orphan`, `late_link`: why it came about, for the timeline.
         target: the new agent, on `HAND_OVER`.
@@ -41,6 +42,7 @@ class Effect:
     kind: EffectKind
     call_id: str
     pair: Pair
+    at: int
     facts: Facts
     reason: str = "event"
     target: Pair | None = None
@@ -55,3 +57,17 @@ def effect_id(pair: Pair, call_id: str, kind: EffectKind, ordinal: int) -> str:
     """
     digest = hashlib.blake2b(f"{pair}:{call_id}".encode(), digest_size=12).hexdigest()
     return f"av-{digest}-{kind.value}-{ordinal}"
+
+
+def handed_over(effect: Effect) -> CallEvent:
+    """The event that a `HAND_OVER` effect is for the new agent's pair; its id is the effect's, so it counts once."""
+    assert effect.target is not None, "a hand-over names the new agent"
+    return CallEvent(
+        event_id=effect.effect_id,
+        kind=EventKind.HANDED_OVER,
+        occurred_at=effect.at,
+        call_id=effect.call_id,
+        pair=effect.target,
+        facts=replace(effect.facts, cause=None, ended_by=None),
+        after=effect.effect_id,
+    )

@@ -86,6 +86,7 @@ class Facts:
         return other.updated_by(self)
 
 
+NOTHING_TOLD = Facts()
 FACT_NAMES = tuple(field.name for field in fields(Facts))
 
 
@@ -108,7 +109,7 @@ class CallEvent:
     occurred_at: int
     call_id: str
     pair: Pair
-    facts: Facts = Facts()
+    facts: Facts = NOTHING_TOLD
     sequence: int | None = None
     transferred_to: Pair | None = None
     after: str | None = None

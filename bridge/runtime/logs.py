@@ -62,7 +62,11 @@ def configure(level: str = "info", style: LogFormat = "json") -> None:
     )
     # Libraries log through the standard library: the same lines, the same mask, warnings and up.
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=render, foreign_pre_chain=shared))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render], foreign_pre_chain=shared
+        )
+    )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(number, logging.WARNING))
@@ -70,4 +74,4 @@ def configure(level: str = "info", style: LogFormat = "json") -> None:
 
 def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
     """A logger bound to the module's name."""
-    return cast(structlog.typing.FilteringBoundLogger, structlog.get_logger(logger=name))
+    return cast(structlog.typing.FilteringBoundLogger, structlog.get_logger(source=name))

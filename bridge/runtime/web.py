@@ -111,7 +111,10 @@ async def serve(app: web.Application, host: str, port: int) -> tuple[web.AppRunn
     """Starts `app` and returns its runner (the caller cleans it up) and the port it got (`port` 0: any)."""
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=75, shutdown_timeout=5)
     await runner.setup()
-    site = web.TCPSite(runner, host, port, backlog=1024)
-    await site.start()
+    try:
+        await web.TCPSite(runner, host, port, backlog=1024).start()
+    except BaseException:
+        await runner.cleanup()
+        raise
     bound: int = runner.addresses[0][1]
     return runner, bound

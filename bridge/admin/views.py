@@ -1,0 +1,125 @@
+"""Calls, timelines and rejections as the admin endpoints show them, with personal data masked for viewers.
+
+Source: contract section 4 ("A call is ...", "numbers masked").
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from bridge.calls.numbers import mask, mask_name
+from bridge.calls.state import Call, CallState
+from bridge.runtime.clock import rfc3339
+from bridge.store.reads import CallHistory, CallRead
+
+SHOWN_STATES = ("started", "answered", "held", "ended")
+
+
+def _hide(_text: str) -> str:
+    return "***"
+
+
+_MASKS: dict[str, Callable[[str], str]] = {
+    "calledNumber": mask,
+    "callingNumber": mask,
+    "pagingNumber": mask,
+    "callingName": mask_name,
+    "cuid": _hide,
+    "link": _hide,
+}
+_PLAIN = frozenset(
+    ["eventId", "type", "occurredAt", "callId", "deviceId", "extensionId", "direction", "queueName", "queueNumber",
+     "cause", "endedBy", "transferredTo", "sequence"]
+)  # fmt: skip
+"""Members of an event that say nothing of a person. Any other member is left out for a viewer: a PBX's own JSON may
+hold anything."""
+
+
+def shown_state(call: Call) -> str:
+    """One of the contract's four states."""
+    match call.state:
+        case CallState.ORPHANED | CallState.WRITTEN_OFF:
+            return CallState.ENDED.value
+        case CallState.EXPECTED:
+            return call.resume.value
+        case state:
+            return state.value
+
+
+def call_view(read: CallRead, *, masked: bool) -> dict[str, Any]:
+    """A call, as contract section 4 names its members."""
+    call, facts = read.call, read.call.facts
+    hide: Callable[[str], str] = mask if masked else str
+    called, calling = facts.dest_number or facts.called_number, facts.calling_number
+    return {
+        "callId": call.call_id,
+        "deviceId": call.pair.device_id,
+        "extensionId": call.pair.extension_id,
+        "direction": facts.direction,
+        "state": shown_state(call),
+        "calledNumber": None if called is None else hide(called),
+        "callingNumber": None if calling is None else hide(calling),
+        "queueName": facts.queue_name,
+        "queueNumber": facts.queue_number,
+        "errandId": read.errand_id,
+        "startedAt": rfc3339(call.started_at) if call.started_at else None,
+        "updatedAt": rfc3339(call.updated_at),
+    }
+
+
+def history_view(history: CallHistory, *, masked: bool) -> dict[str, Any]:
+    """The call at its latest agent, and everything that happened to it, at every agent, oldest first."""
+    timeline = [step for entry in history.timeline for step in _steps(entry, masked=masked)]
+    return {**call_view(history.legs[0], masked=masked), "timeline": timeline}
+
+
+def _steps(entry: dict[str, Any], *, masked: bool) -> list[dict[str, Any]]:
+    """A stored entry as what it tells of: an event and the decision on it, or an attempt and its answer."""
+    device_id, extension_id = entry["pair"].split(":")
+    where = {"at": entry["at"], "deviceId": int(device_id), "extensionId": int(extension_id)}
+
+    def part(kind: str, *names: str) -> dict[str, Any]:
+        return {**where, "kind": kind, **{name: entry[name] for name in names if name in entry}}
+
+    if "delivery" in entry:
+        attempt = part("attempt", "delivery", "effect", "reason", "attempt")
+        answer = part(
+            "answer", "delivery", "attempt", "outcome", "status", "errandId", "answer", "tookMs", "then", "waitMs"
+        )
+        return [attempt, answer]
+    event = part("event", "eventId", "type", "occurredAt")
+    if "event" in entry:
+        event["event"] = event_view(entry["event"], masked=masked)
+    return [event, part("decision", "eventId", "from", "to", "effects", "notes")]
+
+
+def event_view(body: str, *, masked: bool) -> Any:
+    """An event as it came; for a viewer, what is personal masked and what is not known left out."""
+    try:
+        event = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None if masked else body
+    if not masked:
+        return event
+    if not isinstance(event, dict):
+        return None
+    shown = {name: value for name, value in event.items() if name in _PLAIN}
+    for name, hide in _MASKS.items():
+        if isinstance(value := event.get(name), str):
+            shown[name] = hide(value)
+    return shown
+
+
+def rejection_view(stored: dict[str, Any], *, masked: bool) -> dict[str, Any]:
+    """A refused event, with the reason."""
+    body = stored["body"]
+    return {
+        "id": stored["id"],
+        "at": stored["at"],
+        "eventId": stored["event_id"],
+        "code": stored["code"],
+        "detail": stored["detail"],
+        "errors": stored["faults"],
+        "event": None if body is None else event_view(body, masked=masked),
+    }

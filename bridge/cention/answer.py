@@ -1,0 +1,87 @@
+"""From an HTTP answer to an `Outcome`: the table in `bridge.cention.outcome`, as code. Pure but for the clock."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+from bridge.cention.documents import created_errand_id
+from bridge.cention.outcome import Delivered, Outcome, Rejected, TryLater, Unauthorised
+from bridge.cention.words import has_errors, reason_of, server_words
+from bridge.runtime.clock import now
+
+_TRY_LATER = frozenset([408, 425, 429])
+_UNAUTHORISED = frozenset([401, 403])
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer as far as it came.
+
+    Attributes:
+        headers: by case-insensitive name.
+        body: at most `transport.BODY_BYTES_MAX` bytes; what had come when the connection broke, if it did.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+    @property
+    def content_type(self) -> str:
+        """The media type in lower case, with its parameters."""
+        return self.headers.get("Content-Type", "").strip().lower()
+
+
+def outcome_of(answer: Answer, *, sent: bytes, token: str, creates: bool) -> Outcome:
+    """What `answer` means.
+
+    Args:
+        answer: what the server said.
+        sent: the request's body, to keep its values out of the reason.
+        token: the request's bearer token, likewise.
+        creates: whether the answer carries the id of a new errand.
+    """
+    status = answer.status
+    reason = reason_of(server_words(status, answer.content_type, answer.body), sent, token)
+    if 200 <= status < 300:
+        return _done(answer, reason, creates=creates)
+    if status in _UNAUTHORISED:
+        return Unauthorised(status, reason)
+    if 300 <= status < 400:
+        # Where to is left out: a login page's address may carry what was sent.
+        return TryLater(
+            f"redirected, which is never followed ({reason}): is cention.base_url the API's own address?", status
+        )
+    if 400 <= status < 500 and status not in _TRY_LATER:
+        return Rejected(status, reason)
+    return TryLater(reason, status, retry_after_s(answer.headers.get("Retry-After")))
+
+
+def _done(answer: Answer, reason: str, *, creates: bool) -> Outcome:
+    if answer.content_type.startswith("text/html"):
+        # Cention answers JSON or nothing; a page is a login or maintenance page of something in between. Taking it for
+        # a delivery would lose the call without a trace, asking again costs at worst a repeated message_id.
+        return TryLater(f"a web page answered, not Cention's API: {reason}", answer.status)
+    if has_errors(answer.body):
+        return Rejected(answer.status, reason)
+    return Delivered(answer.status, created_errand_id(answer.body) if creates else None)
+
+
+def retry_after_s(text: str | None) -> float | None:
+    """Seconds that a Retry-After header asks to wait, at least 0; None where there is none or it can't be read.
+
+    Source: RFC 9110 section 10.2.3: a number of seconds, or an HTTP date.
+    """
+    if text is None:
+        return None
+    if re.fullmatch(r"\d{1,9}", text.strip(), re.ASCII):
+        return float(text)
+    try:
+        date = parsedate_to_datetime(text)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    if date.tzinfo is None:  # "-0000": a time in UTC whose place is not told
+        date = date.replace(tzinfo=UTC)
+    return max(0.0, (date - now()).total_seconds())

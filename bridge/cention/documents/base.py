@@ -1,0 +1,95 @@
+"""What every document of Cention's API shares: the JSON:API envelope, and the rules of reading and writing.
+
+Invariants, for every model here and below:
+- JSON types are strict: Cention's server is written in Go, where `"1000"`, `1000.0` and `true` are no integers, and
+  answers 406 to each.
+- A member that is absent stays absent. In what is sent, None means "not told" and is left out: no member of a request
+  is documented as nullable.
+- A member that no model names is kept, null or not, and written back: a document goes through its model and comes back
+  an equal JSON value.
+- An error's text never repeats a value, since values are people's names and numbers.
+
+Source: JSON:API 1.0, "Document Structure"; Cention API, "Create Errand".
+"""
+
+from functools import cache
+from typing import Annotated, Any, Generic, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+
+MEDIA_TYPE = "application/vnd.api+json"
+"""Sent as it stands: a parameter such as charset earns 415. Source: JSON:API 1.0, "Content Negotiation"."""
+
+JsonInteger = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+"""A JSON integer that the server's 64-bit integers can hold."""
+
+
+class Document(BaseModel):
+    """The base of whatever stands in a document."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        strict=True,
+        extra="allow",
+        populate_by_name=True,
+        hide_input_in_errors=True,
+        protected_namespaces=(),
+    )
+
+    def to_json(self) -> bytes:
+        """The document as JSON, UTF-8, without the members that were never set."""
+        return self.model_dump_json(exclude_unset=True, by_alias=True).encode()
+
+
+class Attributes(Document):
+    """The base of what is sent: a declared member that is None counts as never set."""
+
+    def model_post_init(self, _context: Any, /) -> None:
+        # `exclude_none` at serialisation would be shorter, but it also drops a null among the unknown members.
+        self.model_fields_set.difference_update([name for name, value in self.__dict__.items() if value is None])
+
+
+A = TypeVar("A", bound=Document)
+
+
+class Resource(Document, Generic[A]):
+    """A resource object.
+
+    Attributes:
+        type: the resource's type.
+        id: never sent on a create: the server then checks `type`, and ids are its own to give.
+        attributes: the endpoint's document.
+    """
+
+    type: str
+    id: str | None = None
+    attributes: A
+
+
+class Envelope(Document, Generic[A]):
+    """The top of a document that carries one resource."""
+
+    data: Resource[A]
+
+
+def request_body(resource_type: str, attributes: Attributes) -> bytes:
+    """The body of a POST: `attributes` as the one resource of type `resource_type`, without an id.
+
+    Source: JSON:API 1.0, "Creating Resources".
+    """
+    return b'{"data":{"type":%b,"attributes":%b}}' % (orjson.dumps(resource_type), attributes.to_json())
+
+
+def read_document(body: bytes, attributes: type[A]) -> Envelope[A]:
+    """The document in `body`, whose resource's attributes are an `attributes`.
+
+    Raises:
+        pydantic.ValidationError: `body` is no JSON, a mandatory member is missing, or one has the wrong JSON type.
+    """
+    return _envelope(attributes).model_validate_json(body)
+
+
+@cache  # pydantic keeps a parametrised class only as long as somebody holds it, and building one takes a millisecond
+def _envelope(attributes: type[A]) -> type[Envelope[A]]:
+    return Envelope[attributes]  # type: ignore[valid-type] # a class at run time, where mypy wants one it can see

@@ -1,0 +1,73 @@
+"""What became of one attempt at Cention, as a value: the client returns one and raises none.
+
+| what happened | outcome |
+|---|---|
+| 2xx, even when its body is cut off or unreadable: the status line says that the work is done | `Delivered` |
+| 401, 403 | `Unauthorised` |
+| 400, 404, 406, 409, 415, 422, any other 4xx; a 2xx that carries an errors document and no data | `Rejected` |
+| 408, 425, 429, 5xx | `TryLater`, with Retry-After where the server sent one |
+| 1xx, 3xx, beyond 599; a 2xx that is a web page | `TryLater`: something between us and Cention answered |
+| refused, unresolved, TLS failed, timed out: before a byte of the request was written | `TryLater` |
+| reset, disconnected, timed out, or no HTTP in the answer, after writing began | `Unknown` |
+
+A redirect is a fault of configuration, or of a proxy: it is never followed, and it must not park what a mended setting
+would deliver. Pure; what to do about an outcome is `bridge.delivery`'s to decide.
+
+Every `reason` is one line of at most 300 characters that never repeats what was sent (see `words`), so it may be
+logged and shown. Source: notes on Cention's API, "How the server behaves"; RFC 9110 section 15; RFC 6585 section 4.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """Cention took it.
+
+    Attributes:
+        status: the HTTP status, 2xx.
+        errand_id: the new errand's id, from a create alone, and only where the answer could be read.
+    """
+
+    status: int
+    errand_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Cention will not take it, however often it is asked."""
+
+    status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TryLater:
+    """Nothing was done; the same again may succeed.
+
+    Attributes:
+        status: the HTTP status, or None where no answer came.
+        retry_after_s: seconds that the server asks to wait, at least 0; None where it asks for nothing.
+    """
+
+    reason: str
+    status: int | None = None
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The request was written, wholly or in part, and the answer was lost: it may have been done."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unauthorised:
+    """The token is not accepted: nothing that carries it can be delivered."""
+
+    status: int
+    reason: str
+
+
+Outcome = Delivered | Rejected | TryLater | Unknown | Unauthorised

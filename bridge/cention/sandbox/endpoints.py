@@ -1,0 +1,165 @@
+"""Cention's endpoints over HTTP: a request in, the answer out, going wrong where a fault rule says so.
+
+Order: the whole body is read; a fault rule is chosen; its delay passes; it breaks the connection or answers in the
+work's place; else the request is checked and the work done, in one step without awaiting, so that arrivals stand in
+the order of the work.
+"""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Callable
+from http import HTTPStatus
+
+import orjson
+from aiohttp import HttpVersion11, hdrs, web
+
+from bridge.cention.documents import END_ERRANDS, END_OBCALL, MEDIA_TYPE, NEW_ERRANDS, EndErrand, EndObcall, NewErrand
+from bridge.cention.sandbox.checks import Refused, check_negotiation, checked, facts_of
+from bridge.cention.sandbox.faults import FaultRule, Faults
+from bridge.cention.sandbox.state import State
+from bridge.runtime.web import bearer_token, same_secret
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, 0 s: close() sends RST
+
+Work = Callable[[bytes, bool], web.Response]
+
+
+class Endpoints:
+    """The handlers of everything below `/s/<workspace>`.
+
+    Args:
+        state: what requests change.
+        faults: the rules in force.
+        tokens: the bearer tokens that are accepted; None accepts any.
+        stopping: set when the server stops; ends every delay.
+    """
+
+    def __init__(self, state: State, faults: Faults, *, tokens: frozenset[str] | None, stopping: asyncio.Event) -> None:
+        self._state, self._faults, self._tokens, self._stopping = state, faults, tokens, stopping
+        self._works: dict[str, Work] = {
+            NEW_ERRANDS: self._new_errand,
+            END_ERRANDS: self._end_errand,
+            END_OBCALL: self._end_obcall,
+        }
+
+    def add_to(self, app: web.Application) -> None:
+        """Routes what Cention serves."""
+        app.router.add_post("/s/{workspace}/capi/json/{endpoint}", self._post)
+        app.router.add_route("*", "/s/{tail:.*}", self._nothing_here)
+
+    async def _post(self, request: web.Request) -> web.StreamResponse:
+        endpoint = request.match_info["endpoint"]
+        try:
+            if (work := self._works.get(endpoint)) is None:
+                raise Refused(404, ("", f"the sandbox serves no {endpoint}"))
+            response = await self._serve(request, endpoint, work)
+        except Refused as refused:
+            response = _json(refused.document(), refused.status)
+        except web.HTTPRequestEntityTooLarge as error:
+            response = _json(Refused(413, ("", error.text or "the body is too large")).document(), 413)
+        return _chunked(request, response)
+
+    async def _nothing_here(self, request: web.Request) -> web.StreamResponse:
+        known = request.path.partition("/capi/json/")[2] in self._works
+        status, detail = (405, "only POST is served here") if known else (404, f"there is nothing at {request.path}")
+        response = _json(Refused(status, ("", detail)).document(), status)
+        if known:
+            response.headers[hdrs.ALLOW] = "POST"
+        return _chunked(request, response)
+
+    async def _serve(self, request: web.Request, endpoint: str, work: Work) -> web.StreamResponse:
+        body = await request.read()
+        fault = self._faults.next_for(endpoint, facts_of(body))
+        if fault is not None:
+            if fault.delay_s and await self._stopped_within(fault.delay_s):
+                return _broken(request)
+            if fault.reset == "before":
+                return _broken(request)
+            if fault.status is not None:
+                return _answer_of(fault, fault.status)
+        self._check(request)
+        answer = work(body, fault is not None and fault.reset is not None)
+        if fault is not None and fault.reset == "after":
+            return _broken(request)
+        if fault is not None and fault.reset == "midway":
+            return await _cut_off(request, answer)
+        return answer
+
+    def _check(self, request: web.Request) -> None:
+        token = bearer_token(request)
+        if token is None or (self._tokens is not None and not same_secret(token, self._tokens)):
+            raise Refused(401, ("", "the token is missing or not known"))
+        check_negotiation(request.headers.get(hdrs.CONTENT_TYPE, ""), request.headers.getall(hdrs.ACCEPT, []))
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._stopping.wait()
+        except TimeoutError:
+            return False
+
+    def _new_errand(self, body: bytes, cut: bool) -> web.Response:
+        errand = self._state.new_errand(checked(body, NewErrand), body, cut=cut)
+        response = _json({"data": {"type": NEW_ERRANDS, "id": str(errand.errand_id)}}, 201)
+        # As the real server sends it: two slashes where one is meant, and no host. Nobody should follow it.
+        response.headers[hdrs.LOCATION] = f"//capi/json//{NEW_ERRANDS}/{errand.errand_id}"
+        return response
+
+    def _end_errand(self, body: bytes, cut: bool) -> web.Response:
+        end = checked(body, EndErrand)
+        if self._state.end_errand(end, body, cut=cut) is None:
+            raise Refused(404, ("/data/attributes/errand_id", "there is no errand with this id"))
+        return _json({"data": {"type": END_ERRANDS, "id": str(end.errand_id)}}, 201)
+
+    def _end_obcall(self, body: bytes, cut: bool) -> web.Response:
+        self._state.end_obcall(checked(body, EndObcall), cut=cut)
+        return web.Response(status=204)
+
+
+def _json(document: object, status: int) -> web.Response:
+    return web.Response(body=orjson.dumps(document), status=status, headers={hdrs.CONTENT_TYPE: MEDIA_TYPE})
+
+
+def _chunked(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """`response` without Content-Length, as Cention's server sends it: its clients must not count on one."""
+    whole = isinstance(response, web.Response) and bool(response.body) and not response.prepared
+    if whole and request.version >= HttpVersion11:
+        response.enable_chunked_encoding()
+    return response
+
+
+def _answer_of(fault: FaultRule, status: int) -> web.Response:
+    body = b""
+    if fault.body is not None:
+        body = fault.body.encode()
+    elif status >= 400:
+        # Any number up to 599 may be asked for, and not every one has a name.
+        title = next((known.phrase for known in HTTPStatus if known == status), "Fault")
+        body = orjson.dumps({"errors": [{"status": str(status), "title": title}]})
+    headers = {hdrs.CONTENT_TYPE: fault.content_type or MEDIA_TYPE, **(fault.headers or {})}
+    return web.Response(body=b"" if status in (204, 304) else body, status=status, headers=headers)
+
+
+def _broken(request: web.Request) -> web.Response:
+    """Resets the connection; what is returned goes nowhere."""
+    if (transport := request.transport) is not None:
+        if (sock := transport.get_extra_info("socket")) is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        transport.abort()
+    return web.Response()
+
+
+async def _cut_off(request: web.Request, answer: web.Response) -> web.StreamResponse:
+    """Sends the status, the headers and half of the body, then closes the connection."""
+    if not isinstance(answer.body, bytes) or not answer.body:
+        return _broken(request)
+    part = web.StreamResponse(status=answer.status, headers=answer.headers)
+    part.content_length = len(answer.body)
+    with contextlib.suppress(ConnectionError):
+        await part.prepare(request)
+        await part.write(answer.body[: len(answer.body) // 2])
+    if request.transport is not None:
+        request.transport.abort()
+    return part

@@ -1,0 +1,212 @@
+"""JSON about the sandbox's state for people and programs, and the switchboard of its faults. Not Cention's API."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, TypeVar
+
+import orjson
+from aiohttp import web
+from pydantic import ValidationError
+
+from bridge.cention.sandbox.faults import Faults
+from bridge.cention.sandbox.state import Agent, Arrival, Errand, Pair, State
+from bridge.runtime.clock import rfc3339
+from bridge.runtime.web import Problem, json_response
+
+T = TypeVar("T")
+
+_LIMIT_MAX = 10_000
+
+
+class Views:
+    """The handlers of everything that is not below `/s/`."""
+
+    def __init__(self, state: State, faults: Faults) -> None:
+        self._state, self._faults = state, faults
+
+    def add_to(self, app: web.Application) -> None:
+        """Routes the views."""
+        app.router.add_get("/", self._index)
+        app.router.add_get("/errands", self._errands)
+        app.router.add_delete("/errands", self._reset)
+        app.router.add_get("/errands/{id:[0-9]{1,18}}", self._errand)
+        app.router.add_get("/agents", self._agents)
+        app.router.add_get("/arrivals", self._arrivals)
+        app.router.add_get("/faults", self._get_faults)
+        app.router.add_put("/faults", self._put_faults)
+        app.router.add_delete("/faults", self._delete_faults)
+
+    async def _index(self, _request: web.Request) -> web.Response:
+        return json_response(
+            {
+                "name": "Cention sandbox",
+                "api": "/s/<workspace>/capi/json/",
+                "views": {
+                    "/errands": "newest first; ?referenceId=&deviceId=&extensionId=&state=open|ended&limit=&offset=",
+                    "/errands/<id>": "one errand with its documents",
+                    "/agents": "which agent is busy with what; ?busy=true|false&limit=&offset=",
+                    "/arrivals": "every request that was worked on, in its order; ?since=&limit=",
+                    "/faults": "what is set to go wrong; PUT a list of rules, DELETE to mend all",
+                },
+                "counts": self._state.counts,
+            }
+        )
+
+    async def _errands(self, request: web.Request) -> web.Response:
+        wanted = request.query
+        if (state := wanted.get("state", "open")) not in ("open", "ended"):
+            raise Problem(400, "invalid_query", "state must be open or ended.")
+        pair = (_number(request, "deviceId"), _number(request, "extensionId"))
+
+        def found() -> Iterator[Errand]:
+            for errand in self._state.errands():
+                its = errand.pair or (None, None)
+                if (
+                    ("state" not in wanted or errand.state == state)
+                    and ("referenceId" not in wanted or errand.reference_id == wanted["referenceId"])
+                    and all(asked is None or asked == has for asked, has in zip(pair, its, strict=True))
+                ):
+                    yield errand
+
+        page, following = _page(request, found(), limit=100)
+        return json_response(
+            {"errands": [_errand(errand) for errand in page], "next": following, "counts": self._state.counts}
+        )
+
+    async def _errand(self, request: web.Request) -> web.Response:
+        errand = self._state.errand(int(request.match_info["id"]))
+        if errand is None:
+            raise Problem(404, "not_found", "There is no errand with this id.")
+        return json_response(
+            {
+                **_errand(errand),
+                "attributes": _attributes(errand.document),
+                "endAttributes": _attributes(errand.end_document),
+            }
+        )
+
+    async def _reset(self, _request: web.Request) -> web.Response:
+        self._state.reset()
+        return web.Response(status=204)
+
+    async def _agents(self, request: web.Request) -> web.Response:
+        busy = {"true": True, "false": False, None: None}.get(request.query.get("busy"), "?")
+        if busy == "?":
+            raise Problem(400, "invalid_query", "busy must be true or false.")
+        agents = (one for one in reversed(self._state.agents()) if busy is None or bool(one[1].busy_with) == busy)
+        page, following = _page(request, agents, limit=1000)
+        return json_response({"agents": [self._agent(*one) for one in page], "next": following})
+
+    def _agent(self, pair: Pair, agent: Agent) -> dict[str, Any]:
+        errands = [errand for i in reversed(agent.busy_with) if (errand := self._state.errand(i)) is not None]
+        return {
+            "deviceId": pair[0],
+            "extensionId": pair[1],
+            "busy": bool(errands),
+            "errands": [
+                {"id": str(e.errand_id), "referenceId": e.reference_id, "destNumber": e.dest_number} for e in errands
+            ],
+            "outboundEnds": agent.outbound_ends,
+            "updatedAt": rfc3339(agent.updated_at),
+        }
+
+    async def _arrivals(self, request: web.Request) -> web.Response:
+        since, limit = _number(request, "since") or 0, _limit(request, 1000)
+        arrivals = self._state.arrivals(since, limit)
+        return json_response(
+            {
+                "arrivals": [_arrival(arrival) for arrival in arrivals],
+                "next": arrivals[-1].sequence if arrivals else since,
+                "total": self._state.counts["arrivals"],
+            }
+        )
+
+    async def _get_faults(self, _request: web.Request) -> web.Response:
+        return json_response({"faults": self._faults.view()})
+
+    async def _put_faults(self, request: web.Request) -> web.Response:
+        try:
+            self._faults.replace_json(await request.read())
+        except ValidationError as error:
+            raise Problem(
+                422,
+                "invalid_faults",
+                "A JSON list of fault rules is wanted; nothing was changed.",
+                errors=[{"pointer": "/" + "/".join(map(str, e["loc"])), "detail": e["msg"]} for e in error.errors()],
+            ) from None
+        except ValueError as error:
+            raise Problem(422, "invalid_faults", f"{error}; nothing was changed.") from None
+        return json_response({"faults": self._faults.view()})
+
+    async def _delete_faults(self, _request: web.Request) -> web.Response:
+        self._faults.clear()
+        return web.Response(status=204)
+
+
+def _number(request: web.Request, name: str) -> int | None:
+    """The query's parameter `name` as an integer from 0, or None where it is absent."""
+    if (text := request.query.get(name)) is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise Problem(400, "invalid_query", f"{name} must be an integer, 0 or more.")
+    return int(text)
+
+
+def _limit(request: web.Request, default: int) -> int:
+    limit = _number(request, "limit")
+    if limit is not None and not 1 <= limit <= _LIMIT_MAX:
+        raise Problem(400, "invalid_query", f"limit must be from 1 to {_LIMIT_MAX}.")
+    return limit or default
+
+
+def _page(request: web.Request, items: Iterator[T], *, limit: int) -> tuple[list[T], int | None]:
+    """The page that the query asks for, and the offset of the next one, if there is one."""
+    offset, limit = _number(request, "offset") or 0, _limit(request, limit)
+    page = list(islice(items, offset, offset + limit + 1))
+    return page[:limit], offset + limit if len(page) > limit else None
+
+
+def _attributes(document: bytes | None) -> Any:
+    return None if document is None else orjson.loads(document)["data"]["attributes"]
+
+
+def _errand(errand: Errand) -> dict[str, Any]:
+    attributes = _attributes(errand.document)
+    data, message = attributes.get("integrationData") or {}, attributes.get("msg") or {}
+    device_id, extension_id = errand.pair or (None, None)
+    return {
+        "id": str(errand.errand_id),
+        "state": errand.state,
+        "referenceId": errand.reference_id,
+        "deviceId": device_id,
+        "extensionId": extension_id,
+        "destNumber": errand.dest_number,
+        "queueName": data.get("queueName"),
+        "queueNumber": data.get("queueNumber"),
+        "link": errand.link,
+        "from": message.get("from"),
+        "name": message.get("name"),
+        "subject": message.get("subject"),
+        "messageIds": errand.message_ids,
+        "createdAt": rfc3339(errand.created_at),
+        "updatedAt": rfc3339(errand.updated_at),
+        "endedAt": None if errand.ended_at is None else rfc3339(errand.ended_at),
+        "endedBy": errand.ended_by,
+    }
+
+
+def _arrival(arrival: Arrival) -> dict[str, Any]:
+    return {
+        "sequence": arrival.sequence,
+        "at": rfc3339(arrival.at),
+        "endpoint": arrival.endpoint,
+        "message_id": arrival.message_id,
+        "referenceId": arrival.reference_id,
+        "deviceId": arrival.device_id,
+        "extensionId": arrival.extension_id,
+        "endSession": arrival.end_session,
+        "dialedNumber": arrival.dialed_number,
+        "errandId": None if arrival.errand_id is None else str(arrival.errand_id),
+        "status": arrival.status,
+        "cut": arrival.cut,
+    }

@@ -1,0 +1,35 @@
+"""`aventa-bridge run`: the service."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import click
+
+from bridge.cli.settings import load_or_exit
+
+
+@click.command()
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="Settings file; without it, ./config.toml if there is one."
+)
+@click.option("--sandbox", is_flag=True, help="Start a Cention sandbox in place of cention.base_url.")
+@click.option("--sandbox-port", type=click.IntRange(0, 65535), default=8082, show_default=True, help="Its port.")
+def run(config: Path | None, sandbox: bool, sandbox_port: int) -> None:
+    """Run the bridge until SIGTERM or Ctrl-C, which drain it: nothing accepted is lost.
+
+    Settings come from the file, from BRIDGE_<SECTION>__<KEY> in the environment, and from secret files
+    (BRIDGE_<SECTION>__<KEY>_FILE).
+    """
+    settings = load_or_exit(config, sandbox=sandbox)
+    # Only here, so that `--help` and a faulty setting answer at once.
+    from bridge import app
+    from bridge.runtime import logs
+    from bridge.store.embedded import EmbeddedRedisError
+
+    logs.configure(settings.log.level, settings.log.style)
+    try:
+        asyncio.run(app.run(settings, sandbox_port=sandbox_port if sandbox else None))
+    except (EmbeddedRedisError, OSError) as error:
+        click.echo(f"cannot start: {error}", err=True)
+        sys.exit(1)

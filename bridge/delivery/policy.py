@@ -1,0 +1,60 @@
+"""Pure: an attempt's outcome, its number and the delivery's age in; what becomes of the delivery out.
+
+Source: architecture, "Outcomes are values" and "Two tiers of retry" (this is the second tier; the first is the
+client's own quick second try).
+"""
+
+from dataclasses import dataclass
+
+from bridge.cention.outcome import Delivered, Outcome, Rejected, TryLater, Unauthorised, Unknown
+from bridge.store.outbox import Settlement
+
+RETRY_AFTER_S_MAX = 3600.0
+"""A server may ask for more patience than the schedule has, but not for more than an hour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """`delivery.schedule_s` (the wait before the 2nd, 3rd, ... attempt; the last repeats) and `delivery.age_s_max`."""
+
+    waits_s: tuple[float, ...]
+    age_s_max: float
+
+
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """What becomes of the delivery, and for how long it is put back."""
+
+    settlement: Settlement
+    wait_s: float = 0.0
+    reason: str = ""
+
+
+def next_step(outcome: Outcome, attempt: int, age_s: float, schedule: Schedule, chance: float) -> NextStep:
+    """Decides what follows an attempt.
+
+    Args:
+        outcome: what the attempt came to.
+        attempt: its number, from 1.
+        age_s: seconds since the delivery was committed.
+        schedule: the waits and the age limit.
+        chance: from 0 to 1: where inside the wait the next attempt falls (full jitter, so that replicas that failed
+            together do not come back together).
+    """
+    match outcome:
+        case Delivered():
+            return NextStep(Settlement.DELIVERED)
+        case Rejected(reason=reason):
+            # Asking again would get the same answer; the lane goes on, an operator looks at this one.
+            return NextStep(Settlement.PARKED, reason=reason)
+        case Unauthorised(reason=reason):
+            # The token is at fault, not the delivery: it waits, without a limit, until the token works.
+            return NextStep(Settlement.HOLD, schedule.waits_s[-1] * chance, reason)
+        case TryLater(reason=reason, retry_after_s=asked):
+            pass
+        case Unknown(reason=reason):
+            asked = None
+    if age_s >= schedule.age_s_max:
+        return NextStep(Settlement.PARKED, reason=f"given up after {age_s:.0f} s: {reason}")
+    wait = schedule.waits_s[min(attempt, len(schedule.waits_s)) - 1] * chance
+    return NextStep(Settlement.RETRY, max(wait, min(asked or 0.0, RETRY_AFTER_S_MAX)), reason)

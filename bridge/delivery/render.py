@@ -1,0 +1,127 @@
+"""Effects as Cention's documents: where a call's facts go, and what Cention gets where a fact is missing.
+
+Rendered at each attempt, not at commit, so that a corrected template or queue default reaches what still waits.
+Source: Cention API, "integrationData" and "End Outbound Call"; contract section 2.
+"""
+
+from string import Template
+
+from bridge.calls.effects import Effect
+from bridge.calls.events import Direction, Facts
+from bridge.cention.documents import Answer, EndErrand, EndObcall, ExtraData, IntegrationData, Message, NewErrand
+from bridge.runtime.clock import rfc3339
+
+INTEGRATION = "aventa"
+WITHHELD = "anonymous"
+"""What `msg.from` says of a caller who withheld the number: the word that SIP uses for it (RFC 3323 section 4.1)."""
+
+
+class CannotRender(Exception):
+    """The effect lacks what its document must have; the text says what."""
+
+
+class Renderer:
+    """Renders effects under one set of `calls.default_queue_*`, `calls.close_user_*` and `errand.*`."""
+
+    def __init__(
+        self, *, subject: str, body: str, queue_name: str, queue_number: str, close_user: tuple[str, str]
+    ) -> None:
+        self._subject, self._body = Template(subject), Template(body)
+        self._queue_name, self._queue_number = queue_name, queue_number
+        self._close_user = close_user
+
+    def new_errand(self, effect: Effect, *, end_session: bool) -> NewErrand:
+        """The document of POST `c3_new_errands`.
+
+        Raises:
+            CannotRender: the called number is no MSISDN.
+        """
+        facts, pair = effect.facts, effect.pair
+        if facts.dest_number is None:
+            raise CannotRender("destNumber is missing: no event of this call gave a calledNumber that is an MSISDN")
+        words = self._words(effect)
+        number, name = _outside_party(facts)
+        return NewErrand(
+            msg=Message(
+                message_id=effect.effect_id,
+                name=name or "",
+                sender=number or WITHHELD,
+                subject=self._subject.safe_substitute(words),
+                body=self._body.safe_substitute(words),
+            ),
+            integration_data=IntegrationData(
+                integration_name=INTEGRATION,
+                reference_id=effect.call_id,
+                device_id=pair.device_id,
+                extension_id=pair.extension_id,
+                link=facts.link,
+                end_session=end_session,
+                dest_number=facts.dest_number,
+                paging_number=facts.paging_number,
+                paging_name=facts.paging_name,
+                queue_name=words["queueName"],
+                queue_number=words["queueNumber"],
+                extra_data=_extra(facts),
+            ),
+            cuid=facts.cuid,
+        )
+
+    def end_errand(self, effect: Effect, errand_id: str | None) -> EndErrand:
+        """The document of POST `c3_end_errands`.
+
+        Raises:
+            CannotRender: Cention never gave the errand's id, or one that is no number.
+        """
+        if errand_id is None or not errand_id.isdecimal():
+            raise CannotRender("errand_id is missing: Cention has not told the id of the errand that is to be closed")
+        user_type, user_id = self._close_user
+        subject = self._subject.safe_substitute(self._words(effect))
+        answer = Answer(user_type=user_type, user_id=user_id, subject=subject, body="", html_body="")
+        return EndErrand(errand_id=int(errand_id), answer=answer)
+
+    def end_obcall(self, effect: Effect) -> EndObcall:
+        """The document of POST `c3_end_obcall`; `dialedNumber` is as dialled and may be missing."""
+        return EndObcall(
+            integration_name=INTEGRATION,
+            dialed_number=effect.facts.called_number,
+            device_id=effect.pair.device_id,
+            extension_id=effect.pair.extension_id,
+        )
+
+    def _words(self, effect: Effect) -> dict[str, str]:
+        """What the templates of `errand.subject` and `errand.body` may name."""
+        facts = effect.facts
+        return {
+            "callId": effect.call_id,
+            "direction": facts.direction or "",
+            "calledNumber": facts.dest_number or facts.called_number or "",
+            "callingNumber": facts.calling_number or WITHHELD,
+            "callingName": facts.calling_name or "",
+            "queueName": facts.queue_name or self._queue_name,
+            "queueNumber": facts.queue_number or self._queue_number,
+            "pagingNumber": facts.paging_number or "",
+            "pagingName": facts.paging_name or "",
+            "deviceId": str(effect.pair.device_id),
+            "extensionId": str(effect.pair.extension_id),
+            "startedAt": rfc3339(effect.at),
+            "comment": facts.comment or "",
+            "callReason": facts.call_reason or "",
+        }
+
+
+def _outside_party(facts: Facts) -> tuple[str | None, str | None]:
+    """Number and name of the party outside the contact centre, whose contact card the errand belongs to.
+
+    Of an outbound call that is the called party: with the calling one, every outbound errand would land on the card
+    of the centre's own number (docs/adr/0008-who-the-errand-is-from.md).
+    """
+    if facts.direction is Direction.OUTBOUND:
+        return facts.dest_number, None
+    return facts.calling_number, facts.calling_name
+
+
+def _extra(facts: Facts) -> ExtraData | None:
+    told = (facts.comment, facts.call_reason, facts.appointment_timestamp)
+    if told == (None, None, None):
+        return None
+    return ExtraData(comment=told[0], call_reason=told[1], appointment_timestamp=told[2])

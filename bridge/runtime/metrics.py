@@ -1,0 +1,54 @@
+"""Every metric on one page. Labels are few and never personal: results, kinds, outcomes.
+
+Names follow Prometheus's conventions: base units, `_total` for counters.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
+
+
+class Metrics:
+    """One service's metrics, in a registry of their own, so that two services in one process do not mix."""
+
+    def __init__(self, version: str) -> None:
+        self.registry = registry = CollectorRegistry()
+        info = Gauge("bridge_build_info", "1; the version is the label.", ["version"], registry=registry)
+        info.labels(version).set(1)
+        self.events = Counter(
+            "bridge_events", "Events by what became of them: accepted, duplicate, rejected.", ["result"],
+            registry=registry,
+        )  # fmt: skip
+        self.accept_seconds = Histogram(
+            "bridge_accept_seconds", "From an event's arrival to its being durable.", buckets=_SECONDS,
+            registry=registry,
+        )  # fmt: skip
+        self.attempts = Counter(
+            "bridge_delivery_attempts", "Attempts at Cention by effect and outcome.", ["kind", "outcome"],
+            registry=registry,
+        )  # fmt: skip
+        self.attempt_seconds = Histogram(
+            "bridge_delivery_attempt_seconds", "How long one attempt took.", buckets=_SECONDS, registry=registry
+        )
+        self.delivery_seconds = Histogram(
+            "bridge_delivery_seconds", "From an effect's commit to Cention's answer to it.", buckets=_SECONDS,
+            registry=registry,
+        )  # fmt: skip
+        self.expired = Counter("bridge_calls_expired", "Calls swept, and orphans written off.", registry=registry)
+        self.waiting = Gauge("bridge_deliveries_waiting", "Deliveries not yet made.", registry=registry)
+        self.parked = Gauge("bridge_deliveries_parked", "Deliveries that wait for an operator.", registry=registry)
+        self.oldest_seconds = Gauge(
+            "bridge_delivery_oldest_seconds", "Age of the oldest delivery not yet made; 0: none.", registry=registry
+        )
+        self.active_calls = Gauge("bridge_calls_active", "Calls that an agent is on.", registry=registry)
+        self.tokens_refused = Gauge(
+            "bridge_cention_tokens_refused", "Tokens that Cention refuses: their lanes stand still.", registry=registry
+        )
+        self.redis_available = Gauge("bridge_redis_available", "1 while Redis answers.", registry=registry)
+        # Made here, so that a result that has not occurred yet is a 0 and not missing.
+        for result in ("accepted", "duplicate", "rejected"):
+            self.events.labels(result)
+
+    def render(self) -> bytes:
+        """The Prometheus text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,94 @@
+"""Every key in Redis, on one page.
+
+A pair hashes to one of `SHARDS` shards. Every key of a shard carries the shard's hash tag (`{3}`), so that a script,
+which touches one shard only, touches one slot of a Redis Cluster. `SHARDS` never changes: it is part of the data.
+
+    in a shard                              type    holds
+    <p>:{3}:pair:<pair>                     hash    v: version; c:<callId>: a call; e:<callId>: its errand's id
+    <p>:{3}:ended:<pair>:<callId>           hash    call, errand: a call that is over; expires
+    <p>:{3}:seen:<eventId>                  string  duplicate mark; expires
+    <p>:{3}:timeline:<pair>:<callId>        list    what happened to the call, oldest first; bounded, expires
+    <p>:{3}:lane:<pair>                     list    ids of the deliveries that wait, oldest first
+    <p>:{3}:delivery:<id>                   hash    effect, created, attempts, after, state, reason, due
+    <p>:{3}:lanes                           zset    pair -> when its lane is next due, or its lease ends
+    <p>:{3}:leases                          hash    pair -> epoch of the worker that holds its lane
+    <p>:{3}:epoch                           string  counter of leases
+    <p>:{3}:timers                          zset    <pair>:<callId> -> when it expires (orphan's grace, greatest age)
+    <p>:{3}:active                          zset    <pair>:<callId> -> when the call started
+    <p>:{3}:waiting, :parked, :delivered    zset    delivery id -> when created, parked, delivered
+
+    outside the shards, read by the admin side only
+    <p>:index:<callId>                      set     the pairs that the call has been at; expires
+    <p>:rejections                          stream  events that were refused; bounded by count and age
+    <p>:writable                            string  written to see whether Redis takes writes; expires
+
+All times are milliseconds since the epoch.
+"""
+
+from zlib import crc32
+
+from bridge.calls.events import Pair
+
+SHARDS = 16
+
+# Letters of the ends of keys, so that a misspelt one is a NameError and not an empty key.
+LANES, LEASES, EPOCH, TIMERS, ACTIVE = "lanes", "leases", "epoch", "timers", "active"
+WAITING, PARKED, DELIVERED = "waiting", "parked", "delivered"
+
+
+def shard_of(pair: Pair) -> int:
+    """The pair's shard, 0 to `SHARDS` - 1."""
+    return crc32(str(pair).encode()) % SHARDS
+
+
+class Keys:
+    """Names keys under one prefix (`redis.key_prefix`)."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._shards = [f"{prefix}:{{{number}}}:" for number in range(SHARDS)]
+
+    def shard(self, number: int) -> str:
+        """What every key of the shard begins with."""
+        return self._shards[number]
+
+    def of_shard(self, number: int, name: str) -> str:
+        return self._shards[number] + name
+
+    def pair(self, pair: Pair) -> str:
+        return f"{self._shards[shard_of(pair)]}pair:{pair}"
+
+    def ended(self, pair: Pair, call_id: str) -> str:
+        return f"{self._shards[shard_of(pair)]}ended:{pair}:{call_id}"
+
+    def seen(self, pair: Pair, event_id: str) -> str:
+        return f"{self._shards[shard_of(pair)]}seen:{event_id}"
+
+    def timeline(self, pair: Pair, call_id: str) -> str:
+        return f"{self._shards[shard_of(pair)]}timeline:{pair}:{call_id}"
+
+    def lane(self, pair: Pair) -> str:
+        return f"{self._shards[shard_of(pair)]}lane:{pair}"
+
+    def delivery(self, shard: int, delivery_id: str) -> str:
+        return f"{self._shards[shard]}delivery:{delivery_id}"
+
+    def index(self, call_id: str) -> str:
+        return f"{self._prefix}:index:{call_id}"
+
+    def rejections(self) -> str:
+        return f"{self._prefix}:rejections"
+
+    def writable(self) -> str:
+        return f"{self._prefix}:writable"
+
+
+def member(pair: Pair, call_id: str) -> str:
+    """A call's name in `timers` and `active`."""
+    return f"{pair}:{call_id}"
+
+
+def parse_member(text: str) -> tuple[Pair, str]:
+    """The pair and call id of `member(...)`."""
+    device_id, extension_id, call_id = text.split(":", 2)
+    return Pair(int(device_id), int(extension_id)), call_id

@@ -1,0 +1,201 @@
+"""The outbox: lanes of deliveries, one lane a pair, leased to one worker at a time.
+
+Invariants: a lane's deliveries leave in the order they were committed; a settle counts only while its lease's epoch is
+the lane's; a delivery that is put back keeps its place, its due time and its attempts in Redis.
+Source: architecture, "Lanes".
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import orjson
+
+from bridge.calls.effects import Effect
+from bridge.calls.events import Pair
+from bridge.runtime.clock import now_ms, rfc3339
+from bridge.store.calls import Retention, ServerTime, redis_time
+from bridge.store.connection import SCRIPTS, Connection, scored
+from bridge.store.keys import (
+    DELIVERED,
+    EPOCH,
+    LANES,
+    LEASES,
+    PARKED,
+    SHARDS,
+    WAITING,
+    Keys,
+    shard_of,
+)
+from bridge.store.records import load_effect
+
+HAND_OVER_WAIT_MS = 30_000
+"""How soon a lane that waits for a hand-over is looked at again; `release` makes it due at once, so this is a net."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One attempt to make: a lane's head, under a lease.
+
+    Attributes:
+        effect: what to do; its id is the delivery's.
+        epoch: the lease's number.
+        attempt: 1 for the first.
+        created_at: when it was committed, ms since the epoch.
+    """
+
+    effect: Effect
+    epoch: str
+    attempt: int
+    created_at: int
+
+
+class Settlement(StrEnum):
+    """What becomes of a delivery after an attempt."""
+
+    DELIVERED = "delivered"
+    PARKED = "parked"
+    """Out of the lane, kept for an operator."""
+    RETRY = "retry"
+    """Back at the lane's head, due later."""
+    HOLD = "hold"
+    """The same, and the attempt is not counted, since none was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How much waits: deliveries, parked ones, and when the oldest waiting one was created (ms; None: none waits)."""
+
+    waiting: int
+    parked: int
+    oldest_at: int | None
+
+
+class Outbox:
+    """Claims and settles. Every method raises `StoreUnavailable` when Redis is away."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        keys: Keys,
+        retention: Retention,
+        *,
+        lease_ms: int,
+        server_time: ServerTime = redis_time,
+    ) -> None:
+        self._run, self._keys, self._retention = connection.run, keys, retention
+        self._lease_ms, self._now = lease_ms, server_time
+
+    async def claim(self, shards: Iterable[int], limit: int) -> list[Delivery]:
+        """Leases up to `limit` due lanes in each of `shards` and returns their heads, the longest due first."""
+        asked = list(shards)
+        answers = await self._run(
+            *(
+                SCRIPTS["claim"].call(
+                    [self._keys.of_shard(shard, name) for name in (LANES, LEASES, EPOCH)],
+                    [self._now(), limit, self._lease_ms, HAND_OVER_WAIT_MS, self._keys.shard(shard)],
+                )
+                for shard in asked
+            )
+        )
+        return [
+            Delivery(load_effect(flat[at + 3]), str(flat[at + 1]), int(flat[at + 4]), int(flat[at + 5]))
+            for flat in answers
+            for at in range(0, len(flat), 6)
+        ]
+
+    async def settle(
+        self,
+        delivery: Delivery,
+        settlement: Settlement,
+        *,
+        reason: str = "",
+        wait_ms: int = 0,
+        errand_id: str | None = None,
+        entry: dict[str, object] | None = None,
+        go_on: bool = True,
+    ) -> Delivery | None:
+        """Writes down what the attempt came to.
+
+        Args:
+            reason: why it is parked or put back; the server's words.
+            wait_ms: how long it is put back for.
+            errand_id: Cention's id of the errand that the attempt created.
+            entry: the timeline entry, but for its time.
+            go_on: whether to take the lane's next delivery under the same lease.
+
+        Returns:
+            The lane's next delivery, or None: the lane is empty, put back, or another worker's.
+        """
+        effect, keys, keep = delivery.effect, self._keys, self._retention
+        pair, call_id = effect.pair, effect.call_id
+        shard = shard_of(pair)
+        written = b"" if entry is None else orjson.dumps({"at": rfc3339(now_ms()), **entry})
+        script = SCRIPTS["settle"].call(
+            [
+                keys.of_shard(shard, LANES), keys.of_shard(shard, LEASES), keys.lane(pair),
+                keys.delivery(shard, effect.effect_id), keys.timeline(pair, call_id), keys.pair(pair),
+                keys.ended(pair, call_id), keys.of_shard(shard, WAITING), keys.of_shard(shard, PARKED),
+                keys.of_shard(shard, DELIVERED),
+            ],
+            [
+                self._now(), str(pair), delivery.epoch, effect.effect_id, settlement.value, wait_ms, self._lease_ms,
+                HAND_OVER_WAIT_MS, int(go_on), keys.shard(shard), reason, written, keep.timeline_entries,
+                keep.ended_ms, keep.delivered_per_shard, call_id, errand_id or "",
+            ],
+        )  # fmt: skip
+        (answer,) = await self._run(script)
+        if answer[0] != "next":
+            return None
+        return Delivery(load_effect(answer[2]), delivery.epoch, int(answer[3]), int(answer[4]))
+
+    async def release(self, hand_over: Effect) -> None:
+        """Lets what waits for `hand_over` in the new agent's lane go."""
+        assert hand_over.target is not None, "a hand-over names the new agent"
+        shard = shard_of(hand_over.target)
+        await self._run(
+            SCRIPTS["release"].call(
+                [
+                    self._keys.of_shard(shard, LANES),
+                    self._keys.of_shard(shard, LEASES),
+                    self._keys.lane(hand_over.target),
+                ],
+                [self._now(), hand_over.effect_id, str(hand_over.target), self._keys.delivery(shard, "")],
+            )
+        )
+
+    async def free_leases(self) -> None:
+        """Makes every leased lane due at once. Only where no other bridge can be at work: on an embedded Redis."""
+        shards = range(SHARDS)
+        leases = await self._run(*(("HKEYS", self._keys.of_shard(shard, LEASES)) for shard in shards))
+        for shard, lanes in zip(shards, leases, strict=True):
+            if lanes:
+                due = [word for lane in lanes for word in (0, lane)]
+                await self._run(
+                    ("ZADD", self._keys.of_shard(shard, LANES), *due),
+                    ("DEL", self._keys.of_shard(shard, LEASES)),
+                )
+
+    async def errand_id(self, pair: Pair, call_id: str) -> str | None:
+        """The id of the errand that the call's leg at `pair` created in Cention, once it is known."""
+        live, ended = await self._run(
+            ("HGET", self._keys.pair(pair), f"e:{call_id}"), ("HGET", self._keys.ended(pair, call_id), "errand")
+        )
+        found: str | None = live or ended
+        return found
+
+    async def backlog(self) -> Backlog:
+        """How much waits, over all shards."""
+        answers = await self._run(
+            *(
+                command
+                for shard in range(SHARDS)
+                for command in (
+                    ("ZCARD", self._keys.of_shard(shard, WAITING)),
+                    ("ZCARD", self._keys.of_shard(shard, PARKED)),
+                    ("ZRANGE", self._keys.of_shard(shard, WAITING), 0, 0, "WITHSCORES"),
+                )
+            )
+        )
+        oldest = [at for first in answers[2::3] for at, _ in scored(first)]
+        return Backlog(sum(answers[0::3]), sum(answers[1::3]), min(oldest, default=None))

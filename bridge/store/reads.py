@@ -1,0 +1,136 @@
+"""What the admin side reads: active calls, a pair's calls, one call with its timeline. Writes nothing.
+
+Only these reads cross shards (architecture, "Shards").
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from bridge.calls.events import Pair
+from bridge.calls.state import LIVE, Call
+from bridge.store.connection import Connection, scored
+from bridge.store.keys import ACTIVE, SHARDS, Keys, parse_member
+from bridge.store.records import load_call
+
+Position = tuple[int, str]
+"""Where in the list of active calls: start, ms since the epoch, and the call's member."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallRead:
+    """A call and the id of its errand, once Cention has told it."""
+
+    call: Call
+    errand_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CallHistory:
+    """One call at every pair it has been at, the latest first, and its timeline, oldest first."""
+
+    legs: tuple[CallRead, ...]
+    timeline: tuple[dict[str, Any], ...]
+
+
+class Reads:
+    """Reads. Every method raises `StoreUnavailable` when Redis is away."""
+
+    def __init__(self, connection: Connection, keys: Keys) -> None:
+        self._run, self._keys = connection.run, keys
+
+    async def pair(self, pair: Pair) -> list[CallRead]:
+        """The pair's active calls, newest first."""
+        (held,) = await self._run(("HGETALL", self._keys.pair(pair)))
+        calls = [
+            CallRead(load_call(raw, field[2:], pair), held.get("e:" + field[2:]))
+            for field, raw in held.items()
+            if field.startswith("c:")
+        ]
+        active = [read for read in calls if read.call.state in LIVE]
+        return sorted(active, key=lambda read: (read.call.started_at, read.call.call_id), reverse=True)
+
+    async def active(
+        self, wanted: Callable[[Call], bool], limit: int, after: Position | None = None
+    ) -> tuple[list[CallRead], Position | None]:
+        """Up to `limit` active calls for which `wanted` holds, newest first, and where the next page begins.
+
+        Args:
+            after: where the page before this one ended; None for the first page.
+        """
+        found: list[CallRead] = []
+        while True:
+            names = await self._names(limit, after)
+            for position, read in zip(names, await self._calls([name for _, name in names]), strict=True):
+                after = position
+                if read is not None and wanted(read.call):
+                    found.append(read)
+                    if len(found) == limit:
+                        return found, position
+            if len(names) < limit:
+                return found, None
+
+    async def _names(self, limit: int, after: Position | None) -> list[Position]:
+        """The next `limit` members of `active` over all shards."""
+        commands: list[tuple[Any, ...]] = []
+        for shard in range(SHARDS):
+            key = self._keys.of_shard(shard, ACTIVE)
+            if after is None:
+                commands.append(("ZREVRANGEBYSCORE", key, "+inf", "-inf", "WITHSCORES", "LIMIT", 0, limit))
+            else:
+                # Calls that started in the same millisecond as the last one shown, then those before it.
+                commands.append(("ZREVRANGEBYSCORE", key, after[0], after[0], "WITHSCORES"))
+                commands.append(("ZREVRANGEBYSCORE", key, f"({after[0]}", "-inf", "WITHSCORES", "LIMIT", 0, limit))
+        positions = [
+            position
+            for answer in await self._run(*commands)
+            for position in scored(answer)
+            if _is_after(position, after)
+        ]
+        return sorted(positions, reverse=True)[:limit]
+
+    async def _calls(self, names: list[str]) -> list[CallRead | None]:
+        if not names:
+            return []
+        whose = [parse_member(name) for name in names]
+        answers = await self._run(
+            *(("HMGET", self._keys.pair(pair), f"c:{call_id}", f"e:{call_id}") for pair, call_id in whose)
+        )
+        return [
+            None if raw is None else CallRead(load_call(raw, call_id, pair), errand)
+            for (pair, call_id), (raw, errand) in zip(whose, answers, strict=True)
+        ]
+
+    async def history(self, call_id: str) -> CallHistory | None:
+        """What happened to a call, or None if it is not known (any more)."""
+        (names,) = await self._run(("SMEMBERS", self._keys.index(call_id)))
+        pairs = [Pair.parse(name) for name in sorted(names)]
+        legs: list[CallRead] = []
+        timeline: list[dict[str, Any]] = []
+        for pair in pairs:
+            held, ended, entries = await self._run(
+                ("HMGET", self._keys.pair(pair), f"c:{call_id}", f"e:{call_id}"),
+                ("HMGET", self._keys.ended(pair, call_id), "call", "errand"),
+                ("LRANGE", self._keys.timeline(pair, call_id), 0, -1),
+            )
+            raw, errand = held if held[0] is not None else ended
+            if raw is None:
+                continue
+            legs.append(CallRead(load_call(raw, call_id, pair), errand))
+            timeline += [{"pair": str(pair), **orjson.loads(entry)} for entry in entries]
+        if not legs:
+            return None
+        legs.sort(key=lambda leg: (leg.call.state in LIVE, leg.call.started_at, leg.call.updated_at), reverse=True)
+        timeline.sort(key=lambda entry: str(entry["at"]))
+        return CallHistory(tuple(legs), tuple(timeline))
+
+    async def active_count(self) -> int:
+        """How many calls an agent is on."""
+        counts = await self._run(*(("ZCARD", self._keys.of_shard(shard, ACTIVE)) for shard in range(SHARDS)))
+        return sum(counts)
+
+
+def _is_after(position: Position, after: Position | None) -> bool:
+    return after is None or position < after
