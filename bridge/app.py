@@ -8,7 +8,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from aiohttp import web
 from pydantic import SecretStr
@@ -63,18 +63,21 @@ class Service:
     intake_url: str
     admin_url: str
     metrics: Metrics
-    sandbox: Sandbox | None = None
-    sandbox_url: str | None = None
-    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    sandbox: Sandbox | None
+    sandbox_url: str | None
+    stop: asyncio.Event
 
 
 @asynccontextmanager
-async def running(settings: Settings, *, sandbox_port: int | None = None) -> AsyncIterator[Service]:
+async def running(
+    settings: Settings, *, sandbox_port: int | None = None, stop: asyncio.Event | None = None
+) -> AsyncIterator[Service]:
     """Runs the service for as long as the context is open; leaving it drains.
 
     Args:
         settings: what to run with.
         sandbox_port: start a Cention sandbox there (0: any free port) in place of `cention.base_url`; None: do not.
+        stop: the service's `stop`, if it was made already.
 
     Raises:
         EmbeddedRedisError: the embedded Redis cannot be started.
@@ -150,7 +153,7 @@ async def running(settings: Settings, *, sandbox_port: int | None = None) -> Asy
             await rejections.keep(refused)
             metrics.events.labels("rejected").inc(len(refused))
             for rejection in refused:
-                log.warning("event refused", event=rejection.event_id, code=rejection.code,
+                log.warning("event refused", event_id=rejection.event_id, code=rejection.code,
                             errors=[f"{fault.pointer} {fault.code}" for fault in rejection.faults])  # fmt: skip
 
         async def readiness() -> Readiness:
@@ -180,7 +183,8 @@ async def running(settings: Settings, *, sandbox_port: int | None = None) -> Asy
             metrics=metrics.render,
         ).app()
 
-        service = Service("", "", metrics, sandbox, None if sandbox is None else base_url.rpartition("/s/")[0])
+        sandbox_url = None if sandbox is None else base_url.rpartition("/s/")[0]
+        service = Service("", "", metrics, sandbox, sandbox_url, stop or asyncio.Event())
         service.admin_url = await _listen(stack, admin_app, settings.admin.host, settings.admin.port)
         service.intake_url = await _listen(stack, intake_app, settings.intake.host, settings.intake.port)
 
@@ -214,9 +218,10 @@ async def running(settings: Settings, *, sandbox_port: int | None = None) -> Asy
 
 async def run(settings: Settings, *, sandbox_port: int | None = None) -> None:
     """Runs the service until SIGTERM or SIGINT."""
-    async with running(settings, sandbox_port=sandbox_port) as service:
-        stop_on_signals(service.stop)
-        await service.stop.wait()
+    stop = asyncio.Event()
+    stop_on_signals(stop)  # before anything can be accepted: a signal while starting drains too
+    async with running(settings, sandbox_port=sandbox_port, stop=stop):
+        await stop.wait()
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

@@ -35,9 +35,13 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Cention will not take it, however often it is asked."""
+    """Cention will not take it, however often it is asked.
 
-    status: int
+    Attributes:
+        status: the HTTP status, or None where there was nothing fit to be sent.
+    """
+
+    status: int | None
     reason: str
 
 

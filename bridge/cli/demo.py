@@ -63,13 +63,14 @@ async def _demo(rate: float, calls: int, seed: int, speed: float) -> None:
         nothing = Path(directory) / "demo.toml"
         nothing.touch()
         settings = load(nothing, environ=environ, sandbox=True)
-        async with app.running(settings, sandbox_port=ports["sandbox"]) as service:
-            app.stop_on_signals(service.stop)
+        stop = asyncio.Event()
+        app.stop_on_signals(stop)
+        async with app.running(settings, sandbox_port=ports["sandbox"], stop=stop) as service:
             click.echo(_welcome(service))
             tasks = Tasks("demo")
             playing = tasks.start(_play(service, rate, calls, seed, speed), "play")
             tasks.start(_show_arrivals(service), "show")
-            stopped = tasks.start(service.stop.wait(), "stop")
+            stopped = tasks.start(stop.wait(), "stop")
             try:
                 await asyncio.wait([playing, stopped], return_when=asyncio.FIRST_COMPLETED)
                 if playing.done():

@@ -334,7 +334,7 @@ class Sender:
                     trouble = f"HTTP {response.status} {response.reason or ''}".strip()
                     wait_s = retry_after_s(response.headers.get("Retry-After"), now())
             except aiohttp.ClientConnectorError as error:  # its own text repeats the host and hides the reason
-                why = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror or "no connection"
+                why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or "no connection"
                 trouble = f"{why} ({error.host}:{error.port})"
             except (aiohttp.ClientError, TimeoutError) as error:
                 trouble = str(error) or type(error).__name__

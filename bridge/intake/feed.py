@@ -246,7 +246,7 @@ class Feed:
     async def _get(self, session: aiohttp.ClientSession, headers: dict[str, str]) -> aiohttp.ClientResponse:
         # Compressed, events could wait in the compressor for those that follow.
         asked = {"Accept-Encoding": "identity", **headers, **self._headers}
-        response = await self._within(session.get(self._url, headers=asked, allow_redirects=False), "no answer")
+        response = await self._within(session.get(self._url, headers=asked), "no answer")
         if response.status != 200:
             response.close()
             raise _Fault(f"status {response.status}", _retry_after_s(response.headers.get("Retry-After", "")))
@@ -330,6 +330,6 @@ def _retry_after_s(value: str) -> float:
 async def _refuse_redirect(
     _session: aiohttp.ClientSession, _context: SimpleNamespace, params: aiohttp.TraceRequestRedirectParams
 ) -> None:
-    """Refuses the redirects that `ws_connect` would follow: it has no setting for that."""
+    """Refuses every redirect. `allow_redirects` would do for `get`, but `ws_connect` has no such setting."""
     params.response.close()
     raise _Fault(f"redirect (status {params.response.status})")

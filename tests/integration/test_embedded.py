@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 
 from bridge.store.embedded import EmbeddedRedis, EmbeddedRedisError, Fsync, ServerBinary
 from tests.integration.embedded_support import (
+    GUARD_S,
     alive,
     client_of,
     mode_of,
@@ -129,7 +130,8 @@ async def test_a_server_that_does_not_end_is_killed(tmp_path: Path) -> None:
     async with client_of(redis.url) as client:
         await client.set("call", "kept")
     os.kill(pid, signal.SIGSTOP)
-    await redis.stop()
+    async with asyncio.timeout(GUARD_S):
+        await redis.stop()
     assert not alive(pid)
     async with EmbeddedRedis(tmp_path) as again, client_of(again.url) as client:
         assert await client.get("call") == "kept"

@@ -17,12 +17,20 @@ from tests.integration.embedded_support import (
     client_of,
     put_on_path,
     server_or_skip,
-    started,
     service_process,
+    started,
     until,
     until_replaced,
     until_there_are,
 )
+
+HOLD_LOCK = """
+import fcntl, sys
+with open(sys.argv[1]) as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -224,12 +232,7 @@ async def test_no_server_starts_beside_one_that_is_still_dying(tmp_path: Path) -
         data = redis.data_path
     # Stands for the dying server: a process that keeps the lock until it is told to go.
     dying = await asyncio.create_subprocess_exec(
-        *(
-            sys.executable,
-            "-c",
-            "import fcntl, sys; kept = open(sys.argv[1]); fcntl.flock(kept, fcntl.LOCK_EX); input(print('.', flush=True))",
-        ),
-        str(lock_file),
+        *(sys.executable, "-c", HOLD_LOCK, str(lock_file)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -242,6 +245,6 @@ async def test_no_server_starts_beside_one_that_is_still_dying(tmp_path: Path) -
         assert not starting.done()
         assert redis.pid is None
         assert not (data / "redis.sock").exists()
-        await dying.communicate(b"\n")
+        await dying.communicate()
         await starting
     await redis.stop()

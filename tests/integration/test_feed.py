@@ -520,6 +520,26 @@ async def test_reading_is_paced_by_accepting(recorder: Recorder, kind: FeedKind)
         await until(lambda: sent > stopped_at)
 
 
+async def test_a_websocket_that_is_not_being_read_is_not_taken_for_dead(recorder: Recorder) -> None:
+    """The store is away for several heartbeats, with more sent than is read ahead: nothing of it may be dropped."""
+
+    async def script(line: Line) -> None:
+        await line.send(*(event(f"e-{number}", x="x" * 700) for number in range(500)))
+        await line.stay()
+
+    recorder.open.clear()
+    exchange = Exchange("websocket", script)
+    loop = asyncio.get_running_loop()
+    async with fed(recorder, exchange, heartbeat_s=0.05) as feed:
+        await until(feed._queue.full)
+        full_at = loop.time()
+        await until(lambda: loop.time() > full_at + 0.5)
+        recorder.open.set()
+        await until(lambda: len(recorder.ids) == 500)
+    assert recorder.ids == [f"e-{number}" for number in range(500)]
+    assert len(exchange.requests) == 1
+
+
 async def test_a_fault_of_ours_costs_one_event_and_is_kept(recorder: Recorder) -> None:
     async def script(line: Line) -> None:
         await line.send([event(f"e-{number}") for number in range(5)], event("e-5"))
