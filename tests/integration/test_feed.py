@@ -524,7 +524,7 @@ async def test_a_websocket_that_is_not_being_read_is_not_taken_for_dead(recorder
     """The store is away for several heartbeats, with more sent than is read ahead: nothing of it may be dropped."""
 
     async def script(line: Line) -> None:
-        await line.send(*(event(f"e-{number}", x="x" * 700) for number in range(500)))
+        await line.send(*(event(f"e-{number}", x="x" * 700) for number in range(5000)))
         await line.stay()
 
     recorder.open.clear()
@@ -535,8 +535,8 @@ async def test_a_websocket_that_is_not_being_read_is_not_taken_for_dead(recorder
         full_at = loop.time()
         await until(lambda: loop.time() > full_at + 0.5)
         recorder.open.set()
-        await until(lambda: len(recorder.ids) == 500)
-    assert recorder.ids == [f"e-{number}" for number in range(500)]
+        await until(lambda: len(recorder.ids) == 5000)
+    assert recorder.ids == [f"e-{number}" for number in range(5000)]
     assert len(exchange.requests) == 1
 
 

