@@ -53,7 +53,7 @@ class Access:
         """
         if not self.viewers and not self.operators:
             return False
-        token = bearer_token(request)
+        token = bearer_token(request.headers)
         if token is not None:
             operator, viewer = same_secret(token, self.operators), same_secret(token, self.viewers)
             if operator or viewer:

@@ -7,7 +7,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 from bridge.cention.documents import created_errand_id
-from bridge.cention.outcome import Delivered, Outcome, Rejected, TryLater, Unauthorised
+from bridge.cention.outcome import Delivered, Failure, Outcome, Rejected, TryLater, Unauthorised
 from bridge.cention.words import has_errors, reason_of, server_words
 from bridge.runtime.clock import now
 
@@ -21,12 +21,14 @@ class Answer:
 
     Attributes:
         headers: by case-insensitive name.
-        body: at most `transport.BODY_BYTES_MAX` bytes; what had come when the connection broke, if it did.
+        body: no more than was asked for; what had come when the connection broke, if it did.
+        whole: whether the body came to its end.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes = b""
+    whole: bool = False
 
     @property
     def content_type(self) -> str:
@@ -43,10 +45,35 @@ def outcome_of(answer: Answer, *, sent: bytes, token: str, creates: bool) -> Out
         token: the request's bearer token, likewise.
         creates: whether the answer carries the id of a new errand.
     """
+    reason = _reason(answer, sent, token)
+    if (failure := _failure(answer, reason)) is not None:
+        return failure
+    return Delivered(answer.status, created_errand_id(answer.body) if creates else None)
+
+
+def failure_of(answer: Answer, *, sent: bytes, token: str) -> Failure | None:
+    """What `answer` means where it is no document that was asked for; None where it may be one.
+
+    Args:
+        answer: what the server said.
+        sent: as for `outcome_of`; b"" where the request had no body.
+        token: as for `outcome_of`.
+    """
+    return _failure(answer, _reason(answer, sent, token))
+
+
+def _reason(answer: Answer, sent: bytes, token: str) -> str:
+    return reason_of(server_words(answer.status, answer.content_type, answer.body), sent, token)
+
+
+def _failure(answer: Answer, reason: str) -> Failure | None:
     status = answer.status
-    reason = reason_of(server_words(status, answer.content_type, answer.body), sent, token)
     if 200 <= status < 300:
-        return _done(answer, reason, creates=creates)
+        if answer.content_type.startswith("text/html"):
+            # Cention answers JSON or nothing; a page is a login or maintenance page of something in between. Taking it
+            # for a delivery would lose the call without a trace, asking again costs at worst a repeated message_id.
+            return TryLater(f"a web page answered, not Cention's API: {reason}", status)
+        return Rejected(status, reason) if has_errors(answer.body) else None
     if status in _UNAUTHORISED:
         return Unauthorised(status, reason)
     if 300 <= status < 400:
@@ -57,16 +84,6 @@ def outcome_of(answer: Answer, *, sent: bytes, token: str, creates: bool) -> Out
     if 400 <= status < 500 and status not in _TRY_LATER:
         return Rejected(status, reason)
     return TryLater(reason, status, retry_after_s(answer.headers.get("Retry-After")))
-
-
-def _done(answer: Answer, reason: str, *, creates: bool) -> Outcome:
-    if answer.content_type.startswith("text/html"):
-        # Cention answers JSON or nothing; a page is a login or maintenance page of something in between. Taking it for
-        # a delivery would lose the call without a trace, asking again costs at worst a repeated message_id.
-        return TryLater(f"a web page answered, not Cention's API: {reason}", answer.status)
-    if has_errors(answer.body):
-        return Rejected(answer.status, reason)
-    return Delivered(answer.status, created_errand_id(answer.body) if creates else None)
 
 
 def retry_after_s(text: str | None) -> float | None:

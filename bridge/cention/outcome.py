@@ -10,6 +10,10 @@
 | refused, unresolved, TLS failed, timed out: before a byte of the request was written | `TryLater` |
 | reset, disconnected, timed out, or no HTTP in the answer, after writing began | `Unknown` |
 
+What is read (GET) comes back as `Fetched` with its document, or as one of the failures above. There, a body that is cut
+off is `Unknown`, since a document that is not whole is none; one that is whole and is not what is documented, or is
+longer than is read, is `Rejected`.
+
 A redirect is a fault of configuration, or of a proxy: it is never followed, and it must not park what a mended setting
 would deliver. Pure; what to do about an outcome is `bridge.delivery`'s to decide.
 
@@ -18,6 +22,7 @@ logged and shown. Source: notes on Cention's API, "How the server behaves"; RFC 
 """
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,4 +79,23 @@ class Unauthorised:
     reason: str
 
 
-Outcome = Delivered | Rejected | TryLater | Unknown | Unauthorised
+Failure = Rejected | TryLater | Unknown | Unauthorised
+"""What became of an attempt that did not come to its end."""
+
+Outcome = Delivered | Failure
+"""What became of an attempt to have something done."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched(Generic[T]):
+    """Cention answered what was asked.
+
+    Attributes:
+        value: what it says.
+        status: the HTTP status, 2xx.
+    """
+
+    value: T
+    status: int = 200

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from bridge.runtime.web import Problem, same_secret
+from bridge.runtime.web import Problem, bearer_token, same_secret
 
 _SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix that marks a secret, not one
 _UNIX_SECONDS = re.compile(r"[0-9]{1,12}")
@@ -70,7 +70,7 @@ class Authenticator:
         """
         if self.open:
             return True
-        token = _bearer_token(headers)
+        token = bearer_token(headers)
         if token is not None and same_secret(token, self._tokens):
             return True
         if self._keys and "webhook-signature" in headers:
@@ -146,11 +146,6 @@ def _key(secret: str, place: int) -> bytes:
     if not key:
         raise ValueError(f"webhook secret {place} is not `{_SECRET_PREFIX}` and base64")
     return key
-
-
-def _bearer_token(headers: Mapping[str, str]) -> str | None:
-    scheme, _, token = headers.get("Authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 
 def _refusal(code: str, detail: str) -> Problem:

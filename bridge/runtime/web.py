@@ -93,9 +93,9 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return Problem(500, "internal_error", "The bridge failed; its log says why. Try again.").response()
 
 
-def bearer_token(request: web.Request) -> str | None:
+def bearer_token(headers: Mapping[str, str]) -> str | None:
     """The token of `Authorization: Bearer <token>`, or None (RFC 6750 section 2.1)."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 
@@ -109,7 +109,14 @@ def same_secret(given: str, accepted: Iterable[str]) -> bool:
 
 async def serve(app: web.Application, host: str, port: int) -> tuple[web.AppRunner, int]:
     """Starts `app` and returns its runner (the caller cleans it up) and the port it got (`port` 0: any)."""
-    runner = web.AppRunner(app, access_log=None, keepalive_timeout=75, shutdown_timeout=5)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        keepalive_timeout=75,
+        shutdown_timeout=5,
+        auto_decompress=False,  # the intake inflates within its own bound; nobody else takes compressed bodies
+        lingering_time=1,  # a refused body that is not read must not hold up the drain
+    )
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port, backlog=1024).start()

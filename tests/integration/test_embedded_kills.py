@@ -245,6 +245,6 @@ async def test_no_server_starts_beside_one_that_is_still_dying(tmp_path: Path) -
         assert not starting.done()
         assert redis.pid is None
         assert not (data / "redis.sock").exists()
-        await dying.communicate()
+        await dying.communicate(b"")
         await starting
     await redis.stop()

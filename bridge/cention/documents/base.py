@@ -73,7 +73,26 @@ class Envelope(Document, Generic[A]):
     data: Resource[A]
 
 
-def request_body(resource_type: str, attributes: Attributes) -> bytes:
+class Found(Document, Generic[A]):
+    """A resource object in an answer: what a create must have may be missing here.
+
+    Attributes:
+        id: a JSON string, by JSON:API; a number is taken too.
+        attributes: None where the answer says no more than that the resource is there.
+    """
+
+    type: str | None = None
+    id: str | int | None = None
+    attributes: A | None = None
+
+
+class Answered(Document, Generic[A]):
+    """The top of an answer that carries one resource, or null for none."""
+
+    data: Found[A] | None = None
+
+
+def request_body(resource_type: str, attributes: Document) -> bytes:
     """The body of a POST: `attributes` as the one resource of type `resource_type`, without an id.
 
     Source: JSON:API 1.0, "Creating Resources".
@@ -90,6 +109,20 @@ def read_document(body: bytes, attributes: type[A]) -> Envelope[A]:
     return _envelope(attributes).model_validate_json(body)
 
 
+def read_answer(body: bytes, attributes: type[A]) -> Answered[A]:
+    """The document in `body`, an answer, whose resource's attributes are an `attributes` if it has any.
+
+    Raises:
+        pydantic.ValidationError: `body` is no JSON object, or a member that is there has the wrong JSON type.
+    """
+    return _answered(attributes).model_validate_json(body)
+
+
 @cache  # pydantic keeps a parametrised class only as long as somebody holds it, and building one takes a millisecond
 def _envelope(attributes: type[A]) -> type[Envelope[A]]:
     return Envelope[attributes]  # type: ignore[valid-type] # a class at run time, where mypy wants one it can see
+
+
+@cache
+def _answered(attributes: type[A]) -> type[Answered[A]]:
+    return Answered[attributes]  # type: ignore[valid-type] # as in `_envelope`

@@ -88,7 +88,7 @@ class Endpoints:
         return answer
 
     def _check(self, request: web.Request) -> None:
-        token = bearer_token(request)
+        token = bearer_token(request.headers)
         if token is None or (self._tokens is not None and not same_secret(token, self._tokens)):
             raise Refused(401, ("", "the token is missing or not known"))
         check_negotiation(request.headers.get(hdrs.CONTENT_TYPE, ""), request.headers.getall(hdrs.ACCEPT, []))
