@@ -27,6 +27,7 @@ from urllib.parse import quote
 from bridge.runtime.clock import monotonic
 from bridge.runtime.logs import get_logger
 from bridge.runtime.tasks import Tasks
+from bridge.store.embedded_data import tidy
 from bridge.store.embedded_server import Output, ServerBinary, ending, find_server, ping, spawn
 
 __all__ = ["EmbeddedRedis", "EmbeddedRedisError", "Fsync", "ServerBinary", "find_server", "restart_delay_s"]
@@ -171,7 +172,7 @@ class EmbeddedRedis:
         try:
             data = self._take_directory(server)
             await self._previous_server_ended()
-            self._tidy(data)
+            tidy(self._data_dir, data)
             self._settled = _Place(server, data, *_choose_socket(data))
             self._output = Output()
             await self._launch()
@@ -236,7 +237,7 @@ class EmbeddedRedis:
         begun, delay = monotonic(), 0.005
         if self._server_lock.take():
             return
-        log.info("waiting for the previous redis-server to end", holder=self._server_lock.holder())
+        log.warning("waiting for the redis-server of a killed service to end", holder=self._server_lock.holder())
         while not self._server_lock.take():
             if monotonic() - begun > _PREVIOUS_S_MAX:
                 raise EmbeddedRedisError(
@@ -245,22 +246,6 @@ class EmbeddedRedis:
                 )
             await asyncio.sleep(delay)
             delay = min(delay * 2, 0.25)
-
-    def _tidy(self, data: Path) -> None:
-        """With both locks held: removes what a killed server left half written, and looks for data left behind."""
-        for pattern in ("temp-*.aof", "temp-*.rdb"):  # a rewrite's; no later server removes it
-            for leftover in data.glob(pattern):
-                leftover.unlink(missing_ok=True)
-        ours = _written_at(data)
-        for other in sorted(self._data_dir.glob("redis-*")):
-            if other != data and _written_at(other) > ours:
-                log.warning(
-                    "the embedded redis does not read newer data of another server version",
-                    data=str(data),
-                    empty=ours == 0,
-                    other=str(other),
-                    hint="run that version, or stop the service and copy its files over if that version is older",
-                )
 
     async def _launch(self) -> None:
         """Starts a server process, and returns when it serves."""
@@ -362,15 +347,6 @@ class EmbeddedRedis:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
         await process.wait()
-
-
-def _written_at(directory: Path) -> float:
-    """When a server of any version last wrote data here, seconds since the epoch; 0 when there are none.
-
-    Up to 6.2 that is one AOF file, from 7.0 a directory of them.
-    """
-    files = [directory / "appendonly.aof", directory / "dump.rdb", *directory.glob("appendonlydir/*")]
-    return max((file.stat().st_mtime for file in files if file.is_file() and file.stat().st_size > 0), default=0.0)
 
 
 def _choose_socket(data: Path) -> tuple[Path, bool]:

@@ -256,7 +256,7 @@ async def test_directory_that_cannot_be_written(tmp_path: Path, where: str) -> N
 # Versions
 
 
-async def test_another_versions_newer_data_are_not_silently_left_behind(
+async def test_a_newer_version_takes_over_a_copy_of_an_older_ones_data(
     tmp_path: Path, server: ServerBinary, wrapped: Callable[[str], None]
 ) -> None:
     async with EmbeddedRedis(tmp_path / "data") as redis, client_of(redis.url) as client:
@@ -266,10 +266,29 @@ async def test_another_versions_newer_data_are_not_silently_left_behind(
     with capture_logs() as logs:
         async with EmbeddedRedis(tmp_path / "data") as redis, client_of(redis.url) as client:
             assert redis.data_path.name == "redis-99.0"
-            assert await client.dbsize() == 0
+            assert await client.get("call") == "old"
             new = redis.data_path
     warnings = [line for line in logs if line["log_level"] == "warning"]
-    assert [(line["data"], line["other"], line["empty"]) for line in warnings] == [(str(new), str(old), True)]
+    assert [(line["data"], line["older"]) for line in warnings] == [(str(new), str(old))]
+    assert any(old.iterdir()), "the older directory stays, for the way back"
+
+
+async def test_another_versions_newer_data_are_not_silently_left_behind(
+    tmp_path: Path, server: ServerBinary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with EmbeddedRedis(tmp_path / "data") as redis:
+        old = redis.data_path
+    with monkeypatch.context() as newer:
+        put_on_path(tmp_path, server, newer, "")
+        async with EmbeddedRedis(tmp_path / "data") as redis, client_of(redis.url) as client:
+            await client.set("call", "new")
+            new = redis.data_path
+    with capture_logs() as logs:
+        async with EmbeddedRedis(tmp_path / "data") as redis, client_of(redis.url) as client:
+            assert redis.data_path == old
+            assert await client.dbsize() == 0
+    warnings = [line for line in logs if line["log_level"] == "warning"]
+    assert [(line["data"], line["other"]) for line in warnings] == [(str(old), str(new))]
 
 
 async def test_no_warning_when_our_data_are_the_newer_ones(tmp_path: Path, wrapped: Callable[[str], None]) -> None:
