@@ -5,6 +5,7 @@ reverse: intake closes, claimed deliveries finish, lanes are given back, listene
 """
 
 import asyncio
+import random
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,27 +16,31 @@ from pydantic import SecretStr
 
 from bridge import __version__
 from bridge.admin.routes import Access, Admin, Readiness
-from bridge.calls.events import CallEvent
 from bridge.calls.state import InboundEnd, Policy
-from bridge.calls.verdicts import Rejection, Verdict
 from bridge.cention.client import CentionClient
 from bridge.cention.sandbox import Sandbox
-from bridge.delivery.dispatch import Dispatcher, Tokens
+from bridge.connect import connect, tell_of
+from bridge.delivery.breaker import Breaker, State
+from bridge.delivery.dispatch import Dispatcher
+from bridge.delivery.lookup import Lookup
 from bridge.delivery.policy import Schedule
+from bridge.delivery.rate import Rate
 from bridge.delivery.render import Renderer
+from bridge.delivery.tokens import Tokens
 from bridge.delivery.worker import Worker
 from bridge.intake.auth import Authenticator
+from bridge.intake.entry import Entry, open_entry
 from bridge.intake.feed import Feed
 from bridge.intake.routes import make_intake_app
 from bridge.intake.wire import Translator
 from bridge.pipeline import Pipeline
+from bridge.rotation import EVERY_S, Rotation
 from bridge.runtime.clock import monotonic, now_ms
 from bridge.runtime.logs import get_logger
 from bridge.runtime.metrics import Metrics
 from bridge.runtime.web import serve
-from bridge.settings import Settings
+from bridge.settings import Claim, Settings
 from bridge.store.calls import CallStore, Retention
-from bridge.store.connection import Connection
 from bridge.store.embedded import EmbeddedRedis
 from bridge.store.errors import StoreUnavailable
 from bridge.store.keys import Keys
@@ -48,6 +53,7 @@ log = get_logger(__name__)
 SANDBOX_TOKEN = "sandbox"  # noqa: S105 (opens nothing but the sandbox that this process starts itself)
 _EXPIRE_EVERY_S = 1.0
 _GAUGES_EVERY_S = 2.0
+_MARK_S = 5.0  # for putting back what a look-up has read, when the service is told to stop
 
 
 @dataclass
@@ -70,7 +76,12 @@ class Service:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, *, sandbox_port: int | None = None, stop: asyncio.Event | None = None
+    settings: Settings,
+    *,
+    sandbox_port: int | None = None,
+    stop: asyncio.Event | None = None,
+    reload: Callable[[], Settings] | None = None,
+    reload_every_s: float = EVERY_S,
 ) -> AsyncIterator[Service]:
     """Runs the service for as long as the context is open; leaving it drains.
 
@@ -78,6 +89,8 @@ async def running(
         settings: what to run with.
         sandbox_port: start a Cention sandbox there (0: any free port) in place of `cention.base_url`; None: do not.
         stop: the service's `stop`, if it was made already.
+        reload: reads the settings again, for secrets that change while the service runs; None: they do not.
+        reload_every_s: seconds between two readings; the first refusal of a token brings one at once.
 
     Raises:
         EmbeddedRedisError: the embedded Redis cannot be started.
@@ -86,19 +99,16 @@ async def running(
     metrics = Metrics(__version__)
     draining = asyncio.Event()
     async with AsyncExitStack() as stack:
-        sandbox, base_url, token = None, str(settings.cention.base_url or ""), _token(settings)
+        sandbox, base_url = None, str(settings.cention.base_url or "")
         if sandbox_port is not None:
             sandbox = Sandbox()
             base_url = await sandbox.start("127.0.0.1", sandbox_port)
             stack.push_async_callback(sandbox.stop)
-            token = token or SANDBOX_TOKEN
-        redis_url = settings.redis.url.get_secret_value()
-        embedded = redis_url == "embedded"
-        if embedded:
-            redis = EmbeddedRedis(settings.redis.data_dir, fsync=settings.redis.fsync)
-            await stack.enter_async_context(redis)
-            redis_url = redis.url
-        connection = Connection(redis_url, timeout_s=settings.redis.timeout_s)
+        embedded = None
+        if settings.redis.url == "embedded":
+            embedded = EmbeddedRedis(settings.redis.data_dir, fsync=settings.redis.fsync)
+            await stack.enter_async_context(embedded)
+        connection = connect(settings.redis, url=None if embedded is None else embedded.url)
         stack.push_async_callback(connection.close)
 
         keys = Keys(settings.redis.key_prefix)
@@ -109,7 +119,7 @@ async def running(
             connection, keys, count_max=settings.redis.rejections_max, age_s_max=settings.redis.rejections_age_s_max
         )
         reads = Reads(connection, keys)
-        if embedded:
+        if embedded is not None:
             await outbox.free_leases()  # nobody else can be at work on a Redis that we started
 
         client = await stack.enter_async_context(
@@ -122,14 +132,47 @@ async def running(
         )
         # The pipeline wakes the worker, and the worker hands calls over through the pipeline.
         pipeline = Pipeline(store, outbox, _policy(settings), lambda shard: worker.wake(shard))
+
+        def apply_secrets(new: Settings) -> bool:
+            lanes = tokens.replace(*_cention_tokens(new, sandboxed=sandbox is not None))
+            if lanes:
+                worker.wake_all()
+            intake = authenticator.replace(_secrets(new.intake.tokens), _secrets(new.intake.webhook_secrets))
+            admin = access.replace(_secrets(new.admin.viewer_tokens), _secrets(new.admin.operator_tokens))
+            return lanes or intake or admin
+
+        rotation = (
+            None
+            if reload is None
+            else Rotation(reload, apply_secrets, metrics, every_s=reload_every_s, urgent=lambda: tokens.any_refused)
+        )
+        default, routes, errand_data = _cention_tokens(settings, sandboxed=sandbox is not None)
+        tokens = Tokens(
+            default,
+            routes,
+            metrics.tokens_refused,
+            errand_data=errand_data,
+            on_refused=(lambda: None) if rotation is None else rotation.hurry,
+        )
+        rate = Rate(settings.delivery.rate_per_s, monotonic)
+        lookup = None
+        if settings.delivery.unknown_outcome == "lookup":
+            lookup = Lookup(
+                client,
+                lambda: tokens.errand_data,
+                reports_max=settings.delivery.lookup_reports_max,
+                time_s=settings.delivery.lease_s - settings.delivery.attempt_timeout_s - 1,
+                results=metrics.lookups,
+                asked=rate.owe,
+            )
         dispatcher = Dispatcher(
             client,
             _renderer(settings),
-            Tokens(
-                token, {r.queue: r.token.get_secret_value() for r in settings.cention.routes}, metrics.tokens_refused
-            ),
+            tokens,
+            _breaker(settings, metrics),
             errand_id=outbox.errand_id,
             hand_over=pipeline.hand_over,
+            lookup=lookup,
         )
         worker = Worker(
             outbox,
@@ -139,48 +182,44 @@ async def running(
             concurrency=settings.delivery.concurrency,
             poll_s=settings.delivery.poll_s,
             lease_s=settings.delivery.lease_s,
+            rate=rate,
+            unknown=settings.delivery.unknown_outcome,
         )
 
-        async def accept(events: Sequence[CallEvent]) -> list[Verdict]:
-            began = monotonic()
-            verdicts = await pipeline.accept(events)
-            metrics.accept_seconds.observe(monotonic() - began)
-            for verdict in verdicts:
-                metrics.events.labels(verdict.value).inc()
-            return verdicts
-
-        async def reject(refused: Sequence[Rejection]) -> None:
-            await rejections.keep(refused)
-            metrics.events.labels("rejected").inc(len(refused))
-            for rejection in refused:
-                log.warning("event refused", event_id=rejection.event_id, code=rejection.code,
-                            errors=[f"{fault.pointer} {fault.code}" for fault in rejection.faults])  # fmt: skip
+        entry = await stack.enter_async_context(
+            open_entry(
+                settings.spool,
+                commit=pipeline.accept,
+                keep=rejections.keep,
+                probe=lambda: connection.check(keys.writable()),
+                metrics=metrics,
+            )
+        )
 
         async def readiness() -> Readiness:
-            try:
-                await connection.check(keys.writable())
-                writable = True
-            except StoreUnavailable:
-                writable = False
-            return Readiness({"settings": True, "redis": writable, "accepting": not draining.is_set()})
+            conditions = {"settings": True, **await entry.conditions(), "accepting": not draining.is_set()}
+            return Readiness(conditions, one_of=("redis", "spool"))
 
+        authenticator = Authenticator(
+            _secrets(settings.intake.tokens), _secrets(settings.intake.webhook_secrets), lambda: now_ms() / 1000
+        )
         intake_app = make_intake_app(
-            authenticator=Authenticator(
-                _secrets(settings.intake.tokens), _secrets(settings.intake.webhook_secrets), lambda: now_ms() / 1000
-            ),
+            authenticator=authenticator,
             translate=_translator(settings, settings.intake.mapping),
-            accept=accept,
-            reject=reject,
+            accept=entry.accept,
+            reject=entry.reject,
             body_bytes_max=settings.intake.body_bytes_max,
             events_max=settings.intake.events_max,
             draining=draining.is_set,
         )
+        access = Access(_secrets(settings.admin.viewer_tokens), _secrets(settings.admin.operator_tokens))
         admin_app = Admin(
-            access=Access(_secrets(settings.admin.viewer_tokens), _secrets(settings.admin.operator_tokens)),
+            access=access,
             reads=reads,
             rejections=rejections,
             readiness=readiness,
             metrics=metrics.render,
+            document=_document,
         ).app()
 
         sandbox_url = None if sandbox is None else base_url.rpartition("/s/")[0]
@@ -190,8 +229,9 @@ async def running(
 
         async with asyncio.TaskGroup() as group:
             loops = [
-                group.create_task(_repeat(_EXPIRE_EVERY_S, lambda: _expire(pipeline, metrics)), name="expire"),
+                group.create_task(_repeat(_EXPIRE_EVERY_S, lambda: _expire(pipeline, entry, metrics)), name="expire"),
                 group.create_task(_repeat(_GAUGES_EVERY_S, lambda: _gauges(outbox, reads, metrics)), name="gauges"),
+                group.create_task(tell_of(connection), name="inspect"),
             ]
             if settings.feed.kind != "none":
                 feed = Feed(
@@ -199,11 +239,14 @@ async def running(
                     url=settings.feed.url or "",
                     token=None if settings.feed.token is None else settings.feed.token.get_secret_value(),
                     translate=_translator(settings, settings.feed.mapping),
-                    accept=accept,
-                    reject=reject,
+                    accept=entry.accept,
+                    reject=entry.reject,
                 )
                 loops.append(group.create_task(feed.run(), name="feed"))
+            if rotation is not None:
+                loops.append(group.create_task(rotation.run(), name="rotation"))
             group.create_task(worker.run(), name="worker")
+            group.create_task(entry.run(), name="spool")
             log.info("ready", intake=service.intake_url, admin=service.admin_url, version=__version__)
             try:
                 yield service
@@ -212,15 +255,20 @@ async def running(
                 draining.set()
                 for loop in loops:
                     loop.cancel()
-                await worker.drain(settings.delivery.drain_s)
+                drain_s = settings.delivery.drain_s
+                await asyncio.gather(worker.drain(drain_s), entry.finish(drain_s))
+                if lookup is not None:
+                    await lookup.drain(_MARK_S)
     log.info("ended")
 
 
-async def run(settings: Settings, *, sandbox_port: int | None = None) -> None:
-    """Runs the service until SIGTERM or SIGINT."""
+async def run(
+    settings: Settings, *, sandbox_port: int | None = None, reload: Callable[[], Settings] | None = None
+) -> None:
+    """Runs the service until SIGTERM or SIGINT. Arguments as for `running`."""
     stop = asyncio.Event()
     stop_on_signals(stop)  # before anything can be accepted: a signal while starting drains too
-    async with running(settings, sandbox_port=sandbox_port, stop=stop):
+    async with running(settings, sandbox_port=sandbox_port, stop=stop, reload=reload):
         await stop.wait()
 
 
@@ -247,27 +295,62 @@ async def _repeat(every_s: float, work: Callable[[], Awaitable[object]]) -> None
         await asyncio.sleep(every_s)
 
 
-async def _expire(pipeline: Pipeline, metrics: Metrics) -> None:
-    metrics.expired.inc(await pipeline.expire_due())
+async def _expire(pipeline: Pipeline, entry: Entry, metrics: Metrics) -> None:
+    metrics.expired.inc(await pipeline.expire_due(entry.holds))
 
 
 async def _gauges(outbox: Outbox, reads: Reads, metrics: Metrics) -> None:
-    metrics.redis_available.set(0)
-    backlog = await outbox.backlog()
+    try:
+        backlog, active = await outbox.backlog(), await reads.active_count()
+    except StoreUnavailable:
+        metrics.redis_available.set(0)
+        raise
+    metrics.redis_available.set(1)
     metrics.waiting.set(backlog.waiting)
     metrics.parked.set(backlog.parked)
     metrics.oldest_seconds.set(0 if backlog.oldest_at is None else max(0, now_ms() - backlog.oldest_at) / 1000)
-    metrics.active_calls.set(await reads.active_count())
-    metrics.redis_available.set(1)
+    metrics.active_calls.set(active)
+
+
+def _document() -> bytes:
+    # Imported when first asked for: most services never are, and none should start later for it.
+    from bridge.openapi import document_json
+
+    return document_json()
 
 
 def _secrets(values: Sequence[SecretStr]) -> list[str]:
     return [value.get_secret_value() for value in values]
 
 
-def _token(settings: Settings) -> str:
-    token = settings.cention.tokens.get("create_errand") or settings.cention.token
-    return "" if token is None else token.get_secret_value()
+def _cention_tokens(settings: Settings, *, sandboxed: bool) -> tuple[str, dict[str, str], str]:
+    """The default Create Errand token, those of single queues, and the one for errand data."""
+    cention = settings.cention
+
+    def token(claim: Claim) -> str:
+        found = cention.tokens.get(claim) or cention.token
+        return found.get_secret_value() if found is not None else SANDBOX_TOKEN if sandboxed else ""
+
+    routes = {route.queue: route.token.get_secret_value() for route in cention.routes}
+    return token("create_errand"), routes, token("errand_data")
+
+
+def _breaker(settings: Settings, metrics: Metrics) -> Breaker:
+    def changed(was: State, state: State, reason: str) -> None:
+        metrics.breaker_open.set(state is not State.CLOSED)
+        if state is State.OPEN:
+            metrics.breaker_opened.inc()
+        # A probe that fails is no news: that Cention is down was said when the breaker opened.
+        write = log.error if (was, state) == (State.CLOSED, State.OPEN) else log.info
+        write("cention breaker " + state.value, reason=reason)
+
+    return Breaker(
+        failures=settings.delivery.breaker_failures,
+        open_s=settings.delivery.breaker_open_s,
+        clock=monotonic,
+        chance=random.Random().random,  # noqa: S311 (jitter, not a secret)
+        changed=changed,
+    )
 
 
 def _policy(settings: Settings) -> Policy:

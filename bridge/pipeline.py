@@ -8,23 +8,24 @@
     worker: lane's head -> document -> Cention -> settle           (bridge.delivery)
 
 "Accepted" is said after the commit, never before. A commit on an old version is decided again. A transfer is two
-commits: the first ends the call for the old agent and puts a hand-over into its lane; the second, done here at once
-and again by the hand-over if the process dies in between, opens the call for the new agent. What it tells Cention
-waits in the new agent's lane until the hand-over has left the old one's: so the old agent's end is told first.
+commits: the first ends the call for the old agent and puts a hand-over into its lane; the second, done here at once,
+opens the call for the new agent. What it tells Cention waits in the new agent's lane until the hand-over has left the
+old one's: so the old agent's end is told first. No answer is given between the two: if Redis goes away or the process
+dies there, the sender repeats the event, and the repetition makes the second commit; so does the hand-over itself, for
+a sender that never comes back.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
 
 from bridge.calls.decide import decide
-from bridge.calls.effects import Effect, EffectKind, handed_over
+from bridge.calls.effects import Effect, EffectKind, effect_id, handed_over
 from bridge.calls.events import CallEvent, EventKind, Pair
-from bridge.calls.state import CallState, Policy
+from bridge.calls.state import Call, CallState, Policy
 from bridge.calls.verdicts import Verdict
 from bridge.runtime.clock import now_ms
 from bridge.runtime.logs import get_logger
 from bridge.store.calls import CallStore, Commit
-from bridge.store.errors import StoreUnavailable
 from bridge.store.keys import shard_of
 from bridge.store.outbox import Outbox
 
@@ -40,6 +41,8 @@ class Pipeline:
     async def accept(self, events: Sequence[CallEvent]) -> list[Verdict]:
         """Takes `events` in; those of one pair in their order, those of different pairs side by side.
 
+        A transfer belongs to both its pairs.
+
         Returns:
             One verdict an event, in order, each durable when this returns.
 
@@ -50,14 +53,11 @@ class Pipeline:
             return [await self._take(events[0])]
         verdicts: dict[int, Verdict] = {}
 
-        async def one_pair(places: list[int]) -> None:
+        async def in_order(places: list[int]) -> None:
             for place in places:
                 verdicts[place] = await self._take(events[place])
 
-        by_pair: dict[Pair, list[int]] = {}
-        for place, event in enumerate(events):
-            by_pair.setdefault(event.pair, []).append(place)
-        results = await asyncio.gather(*map(one_pair, by_pair.values()), return_exceptions=True)
+        results = await asyncio.gather(*map(in_order, _strands(events)), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
@@ -67,30 +67,37 @@ class Pipeline:
         while True:
             loaded = await self._store.load(event)
             if loaded.seen:
+                await self._store.confirm(event)
+                await self._finish_transfers(event, loaded.calls.get(event.call_id))
                 return Verdict.DUPLICATE
             decision = decide(loaded.calls, event, self._policy)
             if decision.call.state is CallState.UNSEEN:
-                return Verdict.ACCEPTED  # a timer of a call that is gone: there is nothing to keep
+                await self._store.forget_timer(event.pair, event.call_id)
+                return Verdict.DUPLICATE  # a timer of a call that is gone: there is nothing to do, now or later
             match await self._store.commit(event, loaded, decision):
                 case Commit.OK:
                     break
-                case Commit.DUPLICATE | Commit.NOT_DUE:
+                case Commit.NOT_DUE:
                     return Verdict.DUPLICATE
-                case Commit.CONFLICT:
-                    continue
+                case Commit.CONFLICT | Commit.DUPLICATE:
+                    continue  # seen, by now, if it is a duplicate
         if decision.effects:
             self._wake(shard_of(event.pair))
         for effect in decision.effects:
             if effect.kind is EffectKind.HAND_OVER:
-                await self._open_at_new_agent(effect)
+                await self._take(handed_over(effect))
         return Verdict.ACCEPTED
 
-    async def _open_at_new_agent(self, effect: Effect) -> None:
-        try:
+    async def _finish_transfers(self, event: CallEvent, call: Call | None) -> None:
+        """Makes the second commit of a transfer whose first one `event` made before, unless it was made.
+
+        Answering the repetition without it would let the new agent's next events come first: orders would differ.
+        """
+        if call is None or call.pass_to is None:
+            return
+        ids = [effect_id(event.pair, call.call_id, EffectKind.HAND_OVER, ordinal) for ordinal in range(call.told)]
+        for effect in await self._outbox.not_yet_made(event.pair, ids):
             await self._take(handed_over(effect))
-        except StoreUnavailable as error:
-            # The transfer itself is durable, and so is its hand-over: the lane does this part again.
-            log.warning("hand-over left to the lane", delivery=effect.effect_id, reason=error.reason)
 
     async def hand_over(self, effect: Effect) -> None:
         """Carries out a `HAND_OVER` whose turn in the old agent's lane has come. Safe to repeat."""
@@ -99,16 +106,21 @@ class Pipeline:
         assert effect.target is not None, "a hand-over names the new agent"
         self._wake(shard_of(effect.target))
 
-    async def expire_due(self) -> int:
+    async def expire_due(self, held: Callable[[Pair], bool] = lambda _: False) -> int:
         """Gives every call whose timer has run out its `EXPIRED`: orphans, and calls that never end.
 
         Several replicas may do this at once: the commit takes only the first, and only what is still due.
 
+        Args:
+            held: pairs whose timers wait: what would have stopped them may be among the events on their way here.
+
         Returns:
-            How many calls it was.
+            How many calls this replica expired.
         """
-        due = await self._store.expired()
-        for pair, call_id in due:
+        taken = 0
+        for pair, call_id in await self._store.expired():
+            if held(pair):
+                continue
             event = CallEvent(
                 event_id=f"bridge-expired-{pair}-{call_id}",
                 kind=EventKind.EXPIRED,
@@ -117,5 +129,21 @@ class Pipeline:
                 pair=pair,
             )
             if await self._take(event) is Verdict.ACCEPTED:
+                taken += 1
                 log.warning("call expired", call=call_id, pair=str(pair))
-        return len(due)
+        return taken
+
+
+def _strands(events: Sequence[CallEvent]) -> list[list[int]]:
+    """The places of `events` in groups that do not touch each other's pairs, each in order."""
+    strand_of: dict[Pair, list[int]] = {}
+    for place, event in enumerate(events):
+        strand = strand_of.setdefault(event.pair, [])
+        strand.append(place)
+        if (target := event.transferred_to) is None:
+            continue
+        other = strand_of.setdefault(target, strand)
+        if other is not strand:
+            strand[:] = sorted(strand + other)
+            strand_of.update({pair: strand for pair, known in strand_of.items() if known is other})
+    return list({id(strand): strand for strand in strand_of.values()}.values())

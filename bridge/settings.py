@@ -1,7 +1,7 @@
-"""The settings: what may be set, within which bounds, and `load`, which says everything that is wrong at once.
+"""The settings: the rules between keys, and `load`, which says everything that is wrong at once.
 
-Owns every key, its default, and the rules between keys. Must not know who uses a setting, nor where a value came from
-(`bridge.settings_sources` does). `config.toml` at the top of the repository says what each key means.
+Every key with its default is in `bridge.settings_sections`. Must not know who uses a setting, nor where a value came
+from (`bridge.settings_sources` does). `config.toml` at the top of the repository says what each key means.
 
 Invariants: settings never change once loaded. A secret shows in no fault, repr or str. Only `load` checks the rules
 between keys; a `Settings` built by hand has been checked key by key.
@@ -14,34 +14,18 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from string import Template
+from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StrictInt, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
-from bridge.calls.events import Direction
+from bridge.settings_sections import Claim, RedisSettings, RouteSettings, Settings
 from bridge.settings_sources import Catalogue, Key, Kind, SettingFault, Sources, gather, suggestion, with_files
 from bridge.settings_types import (
     MAPPING_FIELDS,
     SENTENCES,
     TEMPLATE_FIELDS,
-    TEN_YEARS_S,
-    Bytes,
-    CentionUrl,
-    DirectoryPath,
-    ErrandTemplate,
-    EventMapping,
-    FeedUrl,
-    Host,
-    KeyPrefix,
-    Port,
-    Redis,
     RedisUrl,
-    Region,
-    Seconds,
-    Text,
-    Token,
-    WebhookSecret,
-    WholeSeconds,
     is_every_address,
     is_loopback,
 )
@@ -57,8 +41,8 @@ __all__ = [
     "load",
 ]
 
-Claim = Literal["create_errand", "errand_data", "contacts", "library", "export", "attachment", "logio"]
-"""What a Cention token may do. Source: Cention API, each endpoint's "JSON Web Token (JWT) with … claim"."""
+LOOKUP_LEAST_S = 2.0
+"""What a lease must leave beside an attempt for the look-up before it; one more second is for settling."""
 
 
 class SettingsError(Exception):
@@ -71,127 +55,6 @@ class SettingsError(Exception):
     def __init__(self, faults: tuple[SettingFault, ...]) -> None:
         super().__init__("\n".join(str(fault) for fault in faults))
         self.faults = faults
-
-
-class _Table(BaseModel):
-    # validate_default is off: the defaults are proven by a test, not at every start.
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class IntakeSettings(_Table):
-    host: Host = "127.0.0.1"
-    port: Port = 8080
-    tokens: tuple[Token, ...] = ()
-    webhook_secrets: tuple[WebhookSecret, ...] = ()
-    body_bytes_max: Bytes = 1024**2
-    events_max: StrictInt = Field(1000, ge=1, le=1000)
-    clock_ahead_s_max: WholeSeconds = 86_400
-    clock_behind_s_max: WholeSeconds = TEN_YEARS_S
-    mapping: EventMapping = {}
-
-
-class AdminSettings(_Table):
-    host: Host = "127.0.0.1"
-    port: Port = 8081
-    viewer_tokens: tuple[Token, ...] = ()
-    operator_tokens: tuple[Token, ...] = ()
-
-
-class RedisSettings(_Table):
-    url: Redis = RedisUrl("embedded")
-    data_dir: DirectoryPath = Path("data/redis")
-    fsync: Literal["always", "everysec", "no"] = "always"
-    key_prefix: KeyPrefix = "aventa"
-    timeout_s: Seconds = 5.0
-    rejections_max: StrictInt = Field(10_000, ge=1, le=1_000_000)
-    rejections_age_s_max: WholeSeconds = 604_800
-
-
-class RouteSettings(_Table):
-    """The token that creates the errands of one queue."""
-
-    queue: Text
-    token: Token
-
-
-class CentionSettings(_Table):
-    base_url: CentionUrl | None = None
-    token: Token | None = None
-    tokens: Mapping[Claim, Token] = {}
-    routes: tuple[RouteSettings, ...] = ()
-    obcall_type: Literal["c3_end_errands", "c3_end_obcall"] = "c3_end_errands"
-
-
-class CallsSettings(_Table):
-    open_errand_for: tuple[Direction, ...] = (Direction.INBOUND, Direction.OUTBOUND)
-    inbound_end: Literal["end_session", "close_errand", "nothing"] = "end_session"
-    default_queue_name: Text = "outbound"
-    default_queue_number: Text = "0"
-    orphan_grace_s: Seconds = 30.0
-    age_s_max: Seconds = 14_400.0
-    ended_retention_s: WholeSeconds = 86_400
-    # Longer than a sender's retry span (Standard Webhooks' example schedule ends after a little over a day): a mark
-    # that is gone before the last retry lets that retry open the errand a second time.
-    duplicate_retention_s: StrictInt = Field(259_200, ge=3600, le=TEN_YEARS_S)
-    close_user_type: Text = "cention"
-    close_user_id: str = ""
-    timeline_entries_max: StrictInt = Field(500, ge=1, le=10_000)
-
-
-class NumbersSettings(_Table):
-    default_region: Region | None = None
-
-
-class ErrandSettings(_Table):
-    subject: ErrandTemplate = "Call from ${callingNumber} to ${calledNumber}"
-    body: ErrandTemplate = (
-        "Direction: ${direction}\n"
-        "From: ${callingNumber} ${callingName}\n"
-        "To: ${calledNumber}\n"
-        "Queue: ${queueName} (${queueNumber})\n"
-        "Started: ${startedAt}\n"
-        "Call: ${callId}\n"
-    )
-
-
-class DeliverySettings(_Table):
-    schedule_s: tuple[Seconds, ...] = Field((1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0), min_length=1)
-    age_s_max: Seconds = 86_400.0
-    concurrency: StrictInt = Field(32, ge=1, le=1000)
-    attempt_timeout_s: Seconds = 10.0
-    lease_s: Seconds = 15.0
-    poll_s: Seconds = 0.5
-    drain_s: Seconds = 10.0
-
-
-class FeedSettings(_Table):
-    kind: Literal["none", "websocket", "sse", "ndjson"] = "none"
-    url: FeedUrl | None = None
-    token: Token | None = None
-    mapping: EventMapping = {}
-
-
-class LogSettings(_Table):
-    level: Annotated[
-        Literal["debug", "info", "warning", "error", "critical"],
-        BeforeValidator(lambda level: level.lower() if isinstance(level, str) else level),
-    ] = "info"
-    style: Literal["json", "console"] = "json"
-
-
-class Settings(_Table):
-    """All settings, by section. Durations are in seconds."""
-
-    intake: IntakeSettings = IntakeSettings()
-    admin: AdminSettings = AdminSettings()
-    redis: RedisSettings = RedisSettings()
-    cention: CentionSettings = CentionSettings()
-    calls: CallsSettings = CallsSettings()
-    numbers: NumbersSettings = NumbersSettings()
-    errand: ErrandSettings = ErrandSettings()
-    delivery: DeliverySettings = DeliverySettings()
-    feed: FeedSettings = FeedSettings()
-    log: LogSettings = LogSettings()
 
 
 def load(file: Path | None = None, *, environ: Mapping[str, str], sandbox: bool = False) -> Settings:
@@ -247,6 +110,7 @@ def _clashes(s: Settings, *, sandbox: bool) -> Iterator[tuple[str, ...]]:
             "admin.host",
             "intake.host",
         )
+    yield from _redis_clashes(s.redis)
     if not sandbox and s.cention.base_url is None:
         yield "cention.base_url", "is missing; set it to https://<host>/s/<workspace>, or run with --sandbox"
     if not sandbox and s.cention.token is None and "create_errand" not in s.cention.tokens:
@@ -267,11 +131,32 @@ def _clashes(s: Settings, *, sandbox: bool) -> Iterator[tuple[str, ...]]:
         )
     if any(earlier > later for earlier, later in pairwise(s.delivery.schedule_s)):
         yield "delivery.schedule_s", "must ascend: no wait may be shorter than the one before it"
+    looks_up = s.delivery.unknown_outcome == "lookup"
     if s.delivery.lease_s < s.delivery.attempt_timeout_s + 1:
         yield (
             "delivery.lease_s",
             "must exceed delivery.attempt_timeout_s by at least 1 second, or a lane is taken over in mid-attempt",
             "delivery.attempt_timeout_s",
+        )
+    elif looks_up and s.delivery.lease_s < s.delivery.attempt_timeout_s + LOOKUP_LEAST_S + 1:
+        yield (
+            "delivery.lease_s",
+            f"must exceed delivery.attempt_timeout_s by at least {LOOKUP_LEAST_S + 1:g} seconds; with"
+            ' delivery.unknown_outcome "lookup", a look-up comes before the attempt',
+            *("delivery.attempt_timeout_s", "delivery.unknown_outcome"),
+        )
+    if looks_up and not any("reference" in Template(t).get_identifiers() for t in (s.errand.subject, s.errand.body)):
+        yield (
+            "errand.body",
+            'must hold ${reference}, or errand.subject must; with delivery.unknown_outcome "lookup", an errand is'
+            " found by it",
+            *("errand.subject", "delivery.unknown_outcome"),
+        )
+    if looks_up and not sandbox and s.cention.token is None and "errand_data" not in s.cention.tokens:
+        yield (
+            "cention.tokens.errand_data",
+            'is missing; with delivery.unknown_outcome "lookup", errands are looked for with it, or with cention.token',
+            *("cention.token", "delivery.unknown_outcome"),
         )
     if s.feed.kind != "none":
         schemes = ("wss://", "ws://") if s.feed.kind == "websocket" else ("https://", "http://")
@@ -279,6 +164,41 @@ def _clashes(s: Settings, *, sandbox: bool) -> Iterator[tuple[str, ...]]:
             yield "feed.url", "is missing; a feed needs one", "feed.kind"
         elif not s.feed.url.startswith(schemes):
             yield "feed.url", f'must start with {" or ".join(schemes)} for feed.kind "{s.feed.kind}"', "feed.kind"
+
+
+def _redis_clashes(redis: RedisSettings) -> Iterator[tuple[str, ...]]:
+    scheme = redis.url.get_secret_value().partition("://")[0]
+    # What was written is meant: a bridge that quietly spoke without TLS, or waited for nobody, would do harm.
+    needs = {
+        "ca_file": (redis.ca_file, "rediss", "TLS", "rediss://"),
+        "cert_file": (redis.cert_file, "rediss", "TLS", "rediss://"),
+        "key_file": (redis.key_file, "rediss", "TLS", "rediss://"),
+        "sentinel_user": (redis.sentinel_user, "sentinel", "sentinels", "redis+sentinel://"),
+        "sentinel_password": (redis.sentinel_password, "sentinel", "sentinels", "redis+sentinel://"),
+    }
+    for key, (value, word, what, form) in needs.items():
+        if value is not None and word not in scheme:
+            yield f"redis.{key}", f"is for {what}; redis.url does not start with {form}", "redis.url"
+    if (redis.cert_file is None) != (redis.key_file is None):
+        missing = "cert_file" if redis.cert_file is None else "key_file"
+        yield (
+            f"redis.{missing}",
+            "is missing; a certificate and its key go together",
+            "redis.cert_file",
+            "redis.key_file",
+        )
+    if redis.sentinel_user is not None and redis.sentinel_password is None:
+        yield "redis.sentinel_password", "is missing; a user has one", "redis.sentinel_user"
+    if scheme == "embedded" and redis.wait_replicas:
+        yield "redis.wait_replicas", "must be 0 with an embedded Redis, which has no replicas", "redis.url"
+    if scheme == "embedded" and redis.wait_aof:
+        yield "redis.wait_aof", 'must be false with an embedded Redis, whose fsync is "always" by default', "redis.url"
+    if (redis.wait_replicas or redis.wait_aof) and redis.wait_timeout_ms >= redis.timeout_s * 1000:
+        yield (
+            "redis.wait_timeout_ms",
+            "must be less than redis.timeout_s, or an answer is given up before the replicas are",
+            *("redis.timeout_s", "redis.wait_replicas", "redis.wait_aof"),
+        )
 
 
 def _share_an_address(one: str, other: str) -> bool:
@@ -290,7 +210,9 @@ def _share_an_address(one: str, other: str) -> bool:
 def _key(path: str) -> str:
     """`section.key` of a path below it: `cention.tokens` of `cention.tokens.create_errand_file`."""
     section, _, rest = path.partition(".")
-    return f"{section}.{re.split(r'[.[]', rest)[0].removesuffix('_file')}"
+    name = re.split(r"[.[]", rest)[0]
+    known = _models()[section].model_fields if section in _models() else {}
+    return f"{section}.{name if name in known else name.removesuffix('_file')}"
 
 
 def _section(name: str, model: type[BaseModel], sources: Sources) -> BaseModel:
@@ -348,7 +270,7 @@ def _described(annotation: Any) -> Key:
     elif origin is Mapping:
         kind = "table"
         names = get_args(Claim) if SecretStr in parts else MAPPING_FIELDS
-    elif int in parts or float in parts:
+    elif {int, float, bool} & set(parts):
         kind = "number"
     return Key(
         kind,

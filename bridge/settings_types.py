@@ -25,6 +25,7 @@ SENTENCES = {
     "missing": "is missing",
     "int_type": "must be a whole number",
     "float_type": "must be a number",
+    "bool_type": "must be true or false, without quotes",
     "finite_number": "must be a finite number",
     "string_type": "must be text; in TOML, write it in quotes",
     "tuple_type": "must be a list",
@@ -37,7 +38,7 @@ SENTENCES = {
     "too_short": "must hold at least one value",
     "enum": "must be {expected}",
     "literal_error": "must be {expected}",
-    "path_type": "must be the path of a directory, in quotes",
+    "path_type": "must be a path, in quotes",
 }
 """pydantic's error types in words that help to mend a setting; what stands in braces is the error's own."""
 
@@ -56,9 +57,10 @@ TEMPLATE_FIELDS = (
     "startedAt",
     "comment",
     "callReason",
+    "reference",
 )
 """What `errand.subject` and `errand.body` may name: facts of the call, none of one event, since a retry must not change
-the text. Source: contract section 1."""
+the text; `reference` is the `message_id`. Source: contract section 1."""
 
 MAPPING_FIELDS = (
     "eventId",
@@ -128,10 +130,10 @@ def _host(host: str) -> str:
 def _bytes(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    match = re.fullmatch(r"\s*(\d{1,12})\s*(B|KiB|MiB)?\s*", value, re.IGNORECASE)
+    match = re.fullmatch(r"\s*(\d{1,12})\s*(B|KiB|MiB|GiB)?\s*", value, re.IGNORECASE)
     if not match:
         raise ValueError('must be a number of bytes, or a text such as "512 KiB" or "1 MiB"')
-    return int(match[1]) * {"": 1, "b": 1, "kib": 1024, "mib": 1024**2}[(match[2] or "").lower()]
+    return int(match[1]) * {"": 1, "b": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3}[(match[2] or "").lower()]
 
 
 def _key_prefix(prefix: str) -> str:
@@ -142,8 +144,14 @@ def _key_prefix(prefix: str) -> str:
 
 def _path(value: Any) -> Any:
     if isinstance(value, str) and (not value.strip() or "\0" in value):
-        raise ValueError("must be the path of a directory")
+        raise ValueError("must be a path")
     return value
+
+
+def _password(secret: SecretStr) -> SecretStr:
+    if not secret.get_secret_value():
+        raise ValueError("must not be empty")
+    return secret
 
 
 def _token(secret: SecretStr) -> SecretStr:
@@ -233,16 +241,16 @@ class RedisUrl(str):
         return format(self.shown, spec)
 
 
-_USER = r"(?:[^@/?#\s]*@)?"
+_USER = r"(?:[^@/?#\s:]*:[^@/?#\s]*@)?"
 _NODE = r"(?:\[[0-9a-fA-F:.]+\]|[\w.-]+)(?::\d{1,5})?"
 _REDIS_URL = re.compile(
     rf"""embedded
-    | unix://{_USER}/[^?\#\s]+ (?:\?[^\#\s]*)?
-    | rediss?://{_USER}{_NODE} (?:/\d*)? (?:\?[^\#\s]*)?
-    | redis\+sentinel://{_USER}{_NODE}(?:,{_NODE})* /[\w.-]+ (?:/\d+)? (?:\?[^\#\s]*)?
-    | redis\+cluster://{_USER}{_NODE}(?:,{_NODE})* /? (?:\?[^\#\s]*)?
+    | unix://{_USER}/[^?\#\s]+ (?:\?db=\d+)?
+    | rediss?://{_USER}{_NODE} (?:/\d*)?
+    | rediss?\+sentinel://{_USER}{_NODE}(?:,{_NODE})* /[\w.-]+ (?:/\d+)?
+    | rediss?\+cluster://{_USER}{_NODE}(?:,{_NODE})* /?
     """,
-    re.VERBOSE,
+    re.VERBOSE | re.ASCII,
 )
 
 
@@ -254,8 +262,16 @@ def _redis_url(value: Any) -> RedisUrl:
         raise ValueError(
             'must be "embedded", or like unix:///path, redis://host:port/0, rediss://host:port/0, '
             "redis+sentinel://host:port,host:port/service/0 or redis+cluster://host:port,host:port; "
-            "in a user name or password, write %40 for @ and %2F for /"
+            "a login is written user:password@, and in it %40 for @ and %2F for /"
         )
+    nodes = value.partition("://")[2].partition("/")[0].rpartition("@")[2]
+    if any(int(port) > 65_535 for port in re.findall(r":(\d+)(?=,|$)", nodes)):
+        raise ValueError("must have ports of 65535 at most")
+    for address in re.findall(r"\[(.*?)\]", nodes):
+        try:
+            ip_address(address)
+        except ValueError:
+            raise ValueError("must have an IPv6 address in each pair of brackets") from None
     return RedisUrl(value)
 
 
@@ -320,10 +336,13 @@ Text = Annotated[str, AfterValidator(_text)]
 Host = Annotated[str, AfterValidator(_host)]
 Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
 Bytes = Annotated[int, Field(strict=True, ge=256, le=256 * 1024**2), BeforeValidator(_bytes)]
+SpoolBytes = Annotated[int, Field(strict=True, ge=1024**2, le=1024**4), BeforeValidator(_bytes)]
 Seconds = Annotated[float, Field(strict=True, gt=0, le=TEN_YEARS_S, allow_inf_nan=False)]
 WholeSeconds = Annotated[int, Field(strict=True, ge=1, le=TEN_YEARS_S)]
 KeyPrefix = Annotated[str, AfterValidator(_key_prefix)]
 DirectoryPath = Annotated[Path, BeforeValidator(_path)]
+FilePath = Annotated[Path, BeforeValidator(_path)]
+Password = Annotated[SecretStr, AfterValidator(_password)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
 WebhookSecret = Annotated[SecretStr, AfterValidator(_webhook_secret)]
 Region = Annotated[str, AfterValidator(_region)]

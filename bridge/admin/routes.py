@@ -4,7 +4,6 @@ Knows the store by its reads only, and the service by the probes it is given.
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -24,26 +23,44 @@ from bridge.store.rejections import RejectionStore
 LIMIT, LIMIT_MAX = 100, 1000
 INTEGER_MAX = 2**53 - 1
 _OPEN = frozenset(["/livez", "/readyz", "/metrics"])
+_NO_CURSOR = "must be the `next` of an earlier answer"
 _MASKED = web.RequestKey("masked", bool)
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether the service takes events: each condition by name, and True where it holds."""
+    """Whether the service takes events: each condition by name, and True where it holds.
+
+    Attributes:
+        one_of: names of conditions of which one is enough; all others must hold.
+    """
 
     conditions: dict[str, bool]
+    one_of: tuple[str, ...] = ()
 
     @property
     def ready(self) -> bool:
-        return all(self.conditions.values())
+        either = [holds for name, holds in self.conditions.items() if name in self.one_of]
+        others = [holds for name, holds in self.conditions.items() if name not in self.one_of]
+        return all(others) and (any(either) or not either)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Access:
     """`admin.viewer_tokens` and `admin.operator_tokens`; with none of either, everybody is an operator (loopback)."""
 
     viewers: Sequence[str]
     operators: Sequence[str]
+
+    def replace(self, viewers: Sequence[str], operators: Sequence[str]) -> bool:
+        """Accepts other tokens from now on, in place of all, and says whether anything changed.
+
+        None at all for some changes nothing: a listener that is guarded is not opened while it runs.
+        """
+        if (list(viewers), list(operators)) in ((list(self.viewers), list(self.operators)), ([], [])):
+            return False
+        self.viewers, self.operators = viewers, operators
+        return True
 
     def masked(self, request: web.Request) -> bool:
         """Whether the caller sees masked numbers.
@@ -77,18 +94,21 @@ class Admin:
         rejections: RejectionStore,
         readiness: Callable[[], Awaitable[Readiness]],
         metrics: Callable[[], bytes],
+        document: Callable[[], bytes],
     ) -> None:
         self._access, self._reads, self._rejections = access, reads, rejections
-        self._readiness, self._metrics = readiness, metrics
+        self._readiness, self._metrics, self._document = readiness, metrics, document
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[problems, self._guard])
         app.router.add_get("/livez", self.livez)
         app.router.add_get("/readyz", self.readyz)
         app.router.add_get("/metrics", self.metrics)
+        app.router.add_get("/openapi.json", self.openapi)
         app.router.add_get("/v1/calls", self.calls)
-        app.router.add_get(r"/v1/calls/{device_id:\d+}/{extension_id:\d+}", self.pair)
-        app.router.add_get("/v1/calls/{call_id}", self.call)
+        # Not \d, which takes digits of every script; and no more of them than 2^53-1 has: int() refuses thousands.
+        app.router.add_get("/v1/calls/{device_id:[0-9]{1,16}}/{extension_id:[0-9]{1,16}}", self.pair)
+        app.router.add_get("/v1/calls/{call_id:[^/]+}", self.call)  # aiohttp's own pattern takes no braces: {guid}
         app.router.add_get("/v1/rejections", self.rejections)
         return app
 
@@ -117,6 +137,10 @@ class Admin:
 
     async def metrics(self, _request: web.Request) -> web.Response:
         return web.Response(body=self._metrics(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    async def openapi(self, _request: web.Request) -> web.Response:
+        """The OpenAPI document of both listeners."""
+        return web.Response(body=self._document(), content_type="application/json")
 
     async def calls(self, request: web.Request) -> web.Response:
         query = _Query(request, "deviceId", "extensionId", "direction", "state", "limit", "cursor")
@@ -163,7 +187,7 @@ class Admin:
     async def rejections(self, request: web.Request) -> web.Response:
         query = _Query(request, "limit", "cursor")
         limit = query.integer("limit", least=1, most=LIMIT_MAX) or LIMIT
-        before = query.text("cursor", r"\d+-\d+")
+        before = query.entry("cursor")
         query.done()
         found = await self._rejections.newest(limit, before)
         return json_response(
@@ -203,10 +227,11 @@ class _Query:
             self._fault(name, f"must be one of {', '.join(choices)}")
         return text
 
-    def text(self, name: str, pattern: str) -> str | None:
+    def entry(self, name: str) -> str | None:
+        """The id of a stream's entry, in bounds that Redis takes."""
         text = self._query.get(name)
-        if text is not None and re.fullmatch(pattern, text) is None:
-            self._fault(name, "must be the `next` of an earlier answer")
+        if text is not None and (re.fullmatch("[0-9]{1,19}-[0-9]{1,19}", text) is None or not text.strip("0-")):
+            self._fault(name, _NO_CURSOR)
             return None
         return text
 
@@ -216,10 +241,12 @@ class _Query:
             return None
         try:
             started_at, name = orjson.loads(base64.urlsafe_b64decode(text.encode()))
-            return int(started_at), str(name)
-        except (ValueError, TypeError, binascii.Error):
-            self._fault("cursor", "must be the `next` of an earlier answer")
+        except (ValueError, TypeError):
+            started_at, name = None, None
+        if type(started_at) is not int or not 0 <= started_at <= INTEGER_MAX or not isinstance(name, str):
+            self._fault("cursor", _NO_CURSOR)
             return None
+        return started_at, name
 
     def done(self) -> None:
         if self._faults:

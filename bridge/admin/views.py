@@ -3,15 +3,20 @@
 Source: contract section 4 ("A call is ...", "numbers masked").
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import orjson
 
+from bridge.calls.events import Direction, EventKind
 from bridge.calls.numbers import mask, mask_name
 from bridge.calls.state import Call, CallState
 from bridge.runtime.clock import rfc3339
 from bridge.store.reads import CallHistory, CallRead
+
+_LEVELS_AROUND = 10
+_BRACKETS_MAX = 254 - _LEVELS_AROUND
 
 SHOWN_STATES = ("started", "answered", "held", "ended")
 
@@ -28,12 +33,15 @@ _MASKS: dict[str, Callable[[str], str]] = {
     "cuid": _hide,
     "link": _hide,
 }
-_PLAIN = frozenset(
-    ["eventId", "type", "occurredAt", "callId", "deviceId", "extensionId", "direction", "queueName", "queueNumber",
-     "cause", "endedBy", "transferredTo", "sequence"]
-)  # fmt: skip
-"""Members of an event that say nothing of a person. Any other member is left out for a viewer: a PBX's own JSON may
-hold anything."""
+_PLAIN = {
+    **dict.fromkeys(["eventId", "callId", "queueName", "queueNumber", "cause", "endedBy"], re.compile(r"[^\0]*")),
+    "type": re.compile("|".join(map(re.escape, EventKind))),
+    "direction": re.compile("|".join(Direction)),
+    "occurredAt": re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.]{1,20}(Z|[+-][0-9]{2}:[0-9]{2})?", re.IGNORECASE),
+}
+"""Texts of an event that say nothing of a person, and how they look. Any other member is left out for a viewer: a PBX's
+own JSON, or a refused event, may hold anything anywhere."""
+_INTEGERS = frozenset(["deviceId", "extensionId", "sequence"])
 
 
 def shown_state(call: Call) -> str:
@@ -85,7 +93,17 @@ def _steps(entry: dict[str, Any], *, masked: bool) -> list[dict[str, Any]]:
     if "delivery" in entry:
         attempt = part("attempt", "delivery", "effect", "reason", "attempt")
         answer = part(
-            "answer", "delivery", "attempt", "outcome", "status", "errandId", "answer", "tookMs", "then", "waitMs"
+            "answer",
+            "delivery",
+            "attempt",
+            "outcome",
+            "status",
+            "errandId",
+            "found",
+            "answer",
+            "tookMs",
+            "then",
+            "waitMs",
         )
         return [attempt, answer]
     event = part("event", "eventId", "type", "occurredAt")
@@ -95,20 +113,44 @@ def _steps(entry: dict[str, Any], *, masked: bool) -> list[dict[str, Any]]:
 
 
 def event_view(body: str, *, masked: bool) -> Any:
-    """An event as it came; for a viewer, what is personal masked and what is not known left out."""
+    """An event as it came (as text, where it is no JSON or nested too deep to stand inside other JSON); for a viewer,
+    what is personal masked and what is not known left out."""
     try:
         event = orjson.loads(body)
     except orjson.JSONDecodeError:
         return None if masked else body
     if not masked:
-        return event
+        return body if _too_deep(event, body) else event
     if not isinstance(event, dict):
         return None
-    shown = {name: value for name, value in event.items() if name in _PLAIN}
+    shown = {name: value for name, value in event.items() if _is_plain(name, value)}
+    if isinstance(target := event.get("transferredTo"), dict):
+        shown["transferredTo"] = {
+            name: value for name, value in target.items() if name in _INTEGERS and type(value) is int
+        }
     for name, hide in _MASKS.items():
         if isinstance(value := event.get(name), str):
             shown[name] = hide(value)
     return shown
+
+
+def _too_deep(event: Any, body: str) -> bool:
+    """Whether `event` could not be written with the levels that an answer puts around it: orjson writes 254."""
+    if body.count("{") + body.count("[") < _BRACKETS_MAX:
+        return False
+    for _ in range(_LEVELS_AROUND):
+        event = [event]
+    try:
+        orjson.dumps(event)
+    except orjson.JSONEncodeError:
+        return True
+    return False
+
+
+def _is_plain(name: str, value: Any) -> bool:
+    if isinstance(value, str):
+        return name in _PLAIN and _PLAIN[name].fullmatch(value) is not None
+    return name in _INTEGERS and type(value) is int
 
 
 def rejection_view(stored: dict[str, Any], *, masked: bool) -> dict[str, Any]:

@@ -173,6 +173,7 @@ def _emit(
             pair=call.pair,
             at=event.occurred_at,
             facts=call.facts,
+            started_at=call.started_at,
             reason=reason,
             target=call.pass_to if kind is EffectKind.HAND_OVER else None,
             after=after,

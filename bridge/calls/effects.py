@@ -32,6 +32,7 @@ class Effect:
     Attributes:
         effect_id: deterministic (pair, call, kind, ordinal); Cention's `message_id`, and the delivery's id.
         at: when the event that caused it happened at the PBX, ms since the epoch.
+        started_at: when the call reached the agent, ms since the epoch; 0 where that is not known.
         facts: what was known of the call when the effect was decided.
         reason: `event`, `swept`, `orphan`, `late_link`: why it came about, for the timeline.
         target: the new agent, on `HAND_OVER`.
@@ -44,6 +45,7 @@ class Effect:
     pair: Pair
     at: int
     facts: Facts
+    started_at: int = 0
     reason: str = "event"
     target: Pair | None = None
     after: str | None = None
@@ -52,8 +54,7 @@ class Effect:
 def effect_id(pair: Pair, call_id: str, kind: EffectKind, ordinal: int) -> str:
     """The id of a call's effect: `av-<24 hex digits>-<kind>-<ordinal>`.
 
-    The call's id is hashed, since it may hold anything (a PBX has been seen to put numbers in it) and this id travels
-    into logs and into Cention's `message_id`.
+    The call's id is hashed, since it may be long and hold anything, and this id travels into Cention's `message_id`.
     """
     digest = hashlib.blake2b(f"{pair}:{call_id}".encode(), digest_size=12).hexdigest()
     return f"av-{digest}-{kind.value}-{ordinal}"

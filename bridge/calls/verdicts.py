@@ -5,10 +5,17 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """The `result` of contract section 3 for an event that could be read."""
+    """What became of an event that could be read: the `result` of contract section 3, and where it lies."""
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
+    SPOOLED = "spooled"
+    """Accepted, and on this machine's disk until Redis takes it."""
+
+    @property
+    def result(self) -> str:
+        """The `result` that the sender is told."""
+        return "accepted" if self is Verdict.SPOOLED else self.value
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,10 +32,12 @@ class Delivered:
     Attributes:
         status: the HTTP status, 2xx.
         errand_id: the new errand's id, from a create alone, and only where the answer could be read.
+        found: whether an earlier attempt had been carried out, and this one found that and sent nothing.
     """
 
     status: int
     errand_id: str | None = None
+    found: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
-"""One POST to Cention over HTTP, and what became of it. Knows HTTP, no endpoint and no document.
+"""One request to Cention over HTTP, and what became of it. Knows HTTP, no endpoint and no document.
 
 Invariants:
-- One attempt is one `post`, within `attempt_timeout_s` from first to last; nothing here waits longer.
-- The only second try is aiohttp-retry's, after a connection that could not be made: nothing had been written then.
+- One attempt is one `post` or `get`, within `attempt_timeout_s` from first to last; nothing here waits longer.
+- The only second try of a POST is aiohttp-retry's, after a connection that could not be made: nothing had been written
+  then. A GET on a kept connection that breaks is asked once more by aiohttp: reading twice does no harm.
 - A redirect is not followed and a Location is not read, so the token goes to no other host. Cookies are not kept.
 - Neither bodies nor tokens are logged.
 """
@@ -15,13 +16,15 @@ import aiohttp
 from aiohttp_retry import ExponentialRetry, RetryClient
 
 from bridge import __version__
-from bridge.cention.answer import Answer, outcome_of
+from bridge.cention.answer import Answer, failure_of, outcome_of
 from bridge.cention.documents import MEDIA_TYPE
-from bridge.cention.outcome import Outcome, TryLater, Unauthorised, Unknown
+from bridge.cention.outcome import Failure, Outcome, Rejected, TryLater, Unauthorised, Unknown
 from bridge.cention.words import reason_of
 
 BODY_BYTES_MAX = 65_536
 """No answer of an endpoint that creates or ends something is longer; what is beyond is not read."""
+DOCUMENT_BYTES_MAX = 4 * 2**20
+"""What is read of a document that was asked for; an errand's body is somebody's e-mail."""
 
 _KEEP_ALIVE_S = 4.0  # below the 5 s after which common servers close an idle connection: see docs/adr/0004
 _DNS_TTL_S = 60
@@ -43,7 +46,7 @@ class Transport:
     """The session that all requests to one Cention share. An async context manager.
 
     Args:
-        attempt_timeout_s: seconds that one `post` may take in all, the wait for a free connection included.
+        attempt_timeout_s: seconds that one attempt may take in all, the wait for a free connection included.
         connections_max: connections open at a time.
     """
 
@@ -61,7 +64,7 @@ class Transport:
             ),
             headers={"Accept": MEDIA_TYPE, "User-Agent": f"aventa-bridge/{__version__}"},
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),  # `post` holds the one clock
+            timeout=aiohttp.ClientTimeout(total=None),  # `_exchange` holds the one clock
             trace_configs=[trace],
             trust_env=False,
         )
@@ -74,7 +77,7 @@ class Transport:
                 max_timeout=_SECOND_TRY_AFTER_S,
                 statuses=set(),
                 exceptions={aiohttp.ClientConnectorError},
-                methods={"POST"},
+                methods={"GET", "POST"},
                 retry_all_server_errors=False,
             ),
         )
@@ -94,6 +97,27 @@ class Transport:
             token: the bearer token.
             creates: whether the answer carries the id of a new errand.
         """
+        answer = await self._exchange("POST", url, body, token, BODY_BYTES_MAX)
+        # Once the status line came, whatever happened to the body: the server has decided.
+        return outcome_of(answer, sent=body, token=token, creates=creates) if isinstance(answer, Answer) else answer
+
+    async def get(self, url: str, token: str) -> Answer | Failure:
+        """GETs `url` and returns the whole answer, 2xx and no errors document, or what became of the attempt.
+
+        Args:
+            url: absolute, its query percent-encoded.
+            token: the bearer token.
+        """
+        answer = await self._exchange("GET", url, b"", token, DOCUMENT_BYTES_MAX)
+        if not isinstance(answer, Answer):
+            return answer
+        if (failure := failure_of(answer, sent=b"", token=token)) is not None:
+            return failure
+        if len(answer.body) >= DOCUMENT_BYTES_MAX:
+            return Rejected(answer.status, f"the answer is longer than {DOCUMENT_BYTES_MAX} bytes")
+        return answer if answer.whole else Unknown("the answer was cut off")
+
+    async def _exchange(self, method: str, url: str, body: bytes, token: str, bytes_max: int) -> Answer | Failure:
         if not _TOKEN.fullmatch(token):
             # Not an exception: it is an unusable token like any other, and stops its lanes until it is changed.
             return Unauthorised(
@@ -103,32 +127,38 @@ class Transport:
         trouble: str | None = None
         try:
             async with asyncio.timeout(self._attempt_timeout_s):
-                await self._attempt(url, body, token, progress)
+                await self._attempt(method, url, body, token, progress, bytes_max)
         except TimeoutError:
             trouble = f"{'no answer' if progress.written else 'not connected'} within {self._attempt_timeout_s:g} s"
         except (aiohttp.ClientError, OSError) as error:
             trouble = reason_of(str(error) or type(error).__name__, body, token)
         if progress.answer is not None:
-            # The status line came, whatever happened to the body: the server has decided.
-            return outcome_of(progress.answer, sent=body, token=token, creates=creates)
+            return progress.answer
         assert trouble is not None
         return Unknown(trouble) if progress.written else TryLater(trouble)
 
-    async def _attempt(self, url: str, body: bytes, token: str, progress: _Progress) -> None:
+    async def _attempt(
+        self, method: str, url: str, body: bytes, token: str, progress: _Progress, bytes_max: int
+    ) -> None:
         if self._retrying is None:
             raise RuntimeError("CentionClient is used outside of its `async with`")
-        async with self._retrying.post(
+        headers = {"Authorization": f"Bearer {token}"}
+        if method == "POST":  # what carries no document names no type of it
+            headers["Content-Type"] = MEDIA_TYPE
+        async with self._retrying.request(
+            method,
             url,
-            data=body,
-            headers={"Content-Type": MEDIA_TYPE, "Authorization": f"Bearer {token}"},
+            data=body or None,
+            headers=headers,
             allow_redirects=False,
             trace_request_ctx={"progress": progress},
         ) as response:
             progress.answer = Answer(response.status, response.headers)
             received = bytearray()
-            while len(received) < BODY_BYTES_MAX and (chunk := await response.content.readany()):
+            while len(received) < bytes_max and (chunk := await response.content.readany()):
                 received += chunk
-                progress.answer = Answer(response.status, response.headers, bytes(received[:BODY_BYTES_MAX]))
+                progress.answer = Answer(response.status, response.headers, bytes(received[:bytes_max]))
+            progress.answer = Answer(response.status, response.headers, bytes(received[:bytes_max]), whole=True)
 
 
 async def _writing_began(_session: aiohttp.ClientSession, trace: SimpleNamespace, _params: object) -> None:

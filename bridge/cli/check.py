@@ -1,7 +1,7 @@
 """`aventa-bridge check`: whether the bridge could start here and reach what it needs, one line each.
 
-Changes nothing anywhere: Redis gets a PING, Cention a connection and a request for its bare address without a token,
-the feed the same.
+Changes nothing anywhere: Redis gets a PING and an INFO, Cention a connection and a request for its bare address without
+a token, the feed the same.
 """
 
 import asyncio
@@ -65,9 +65,10 @@ async def _check(settings: "Settings", sandbox: bool) -> bool:
 
 
 async def _redis(settings: "Settings") -> str:
-    from bridge.store.connection import Connection
+    from bridge.connect import connect
     from bridge.store.embedded import find_server
     from bridge.store.errors import StoreUnavailable
+    from bridge.store.inspection import inspect
 
     if settings.redis.url == "embedded":
         server = find_server()
@@ -77,15 +78,19 @@ async def _redis(settings: "Settings") -> str:
                 " redis-server on PATH"
             )
         return f"embedded, {server.path} {'.'.join(map(str, server.version))}"
-    connection = Connection(settings.redis.url, timeout_s=TIMEOUT_S)
+    connection = connect(settings.redis, timeout_s=TIMEOUT_S)
     try:
         await connection.run(("PING",))
-        info = await connection.info()
+        versions, findings = await inspect(connection)
     except StoreUnavailable as error:
         raise CheckFailed(f"redis.url: {error.reason}") from error
     finally:
         await connection.close()
-    return f"{settings.redis.url.shown} answers, version {info['redis_version']}"
+    if any(finding.fatal for finding in findings):
+        raise CheckFailed("; ".join(f"{finding.server} {finding.text}" for finding in findings))
+    lines = [f"{settings.redis.url.shown} answers, version {', '.join(sorted(set(versions.values())))}"]
+    lines += [f"warn  redis: {finding.server} {finding.text}" for finding in findings]
+    return "\n".join(lines)
 
 
 async def _reach(url: str, key: str) -> str:

@@ -56,6 +56,7 @@ async def _demo(rate: float, calls: int, seed: int, speed: float) -> None:
     with tempfile.TemporaryDirectory(prefix="aventa-demo-") as directory:
         environ = {
             "BRIDGE_REDIS__DATA_DIR": directory,
+            "BRIDGE_SPOOL__DIR": f"{directory}/spool",
             "BRIDGE_INTAKE__PORT": str(ports["intake"]),
             "BRIDGE_ADMIN__PORT": str(ports["admin"]),
         }
@@ -79,7 +80,7 @@ async def _demo(rate: float, calls: int, seed: int, speed: float) -> None:
                     await stopped
             finally:
                 await tasks.drain(0)
-            click.echo("Draining: what was accepted is delivered.")
+            click.echo("Draining: deliveries under way are finished.")
     click.echo("Ended.")
 
 

@@ -1,6 +1,7 @@
 """`aventa-bridge run`: the service."""
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -25,11 +26,18 @@ def run(config: Path | None, sandbox: bool, sandbox_port: int) -> None:
     # Only here, so that `--help` and a faulty setting answer at once.
     from bridge import app
     from bridge.runtime import logs
+    from bridge.settings import load
     from bridge.store.embedded import EmbeddedRedisError
 
     logs.configure(settings.log.level, settings.log.style)
     try:
-        asyncio.run(app.run(settings, sandbox_port=sandbox_port if sandbox else None))
+        asyncio.run(
+            app.run(
+                settings,
+                sandbox_port=sandbox_port if sandbox else None,
+                reload=lambda: load(config, environ=os.environ, sandbox=sandbox),
+            )
+        )
     except (EmbeddedRedisError, OSError) as error:
         click.echo(f"cannot start: {error}", err=True)
         sys.exit(1)

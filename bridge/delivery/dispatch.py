@@ -1,93 +1,68 @@
-"""One effect to one request: which document, which endpoint, whose token.
+"""One effect to one request: which document, which endpoint, whose token; and whether it may be made now.
 
-Owns the tokens and knows which of them Cention refuses. Never raises for what an effect or Cention does wrong: that is
-an outcome.
+Asks, before an attempt, whether its token rests (`tokens`) or Cention does (`breaker`), and tells both what became of
+it. Never raises for what an effect or Cention does wrong: that is an outcome.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-
-from prometheus_client import Gauge
+from collections.abc import Awaitable, Callable
 
 from bridge.calls.effects import Effect, EffectKind
-from bridge.calls.events import Facts, Pair
+from bridge.calls.events import Pair
 from bridge.cention.client import CentionClient
-from bridge.cention.outcome import Delivered, Outcome, Rejected, Unauthorised
+from bridge.cention.outcome import Delivered, Outcome, Rejected
+from bridge.delivery.breaker import Breaker
+from bridge.delivery.lookup import Lookup
 from bridge.delivery.render import CannotRender, Renderer
+from bridge.delivery.tokens import Rest, Tokens
 from bridge.runtime.clock import monotonic
-from bridge.runtime.logs import get_logger
-
-log = get_logger(__name__)
-
-PROBE_S = 60.0
-"""How long a refused token rests before one delivery tries whether it works again."""
-
-
-class Tokens:
-    """The Create Errand token of each queue; a token is bound to one channel and area (Cention API, "Create Errand").
-
-    A token that Cention refused is rested as a whole: its lanes wait, nothing is parked, and the operator is told.
-    """
-
-    def __init__(self, default: str, routes: Mapping[str, str], refused: Gauge) -> None:
-        self._default, self._routes = default, dict(routes)
-        self._resting: dict[str, float] = {}
-        self._refused = refused
-
-    def of(self, facts: Facts) -> str:
-        """The token for a call of this queue, by its name, then its number."""
-        for queue in (facts.queue_name, facts.queue_number):
-            if queue is not None and queue in self._routes:
-                return self._routes[queue]
-        return self._default
-
-    def rest_s(self, token: str) -> float:
-        """Seconds for which `token` still rests; 0: it may be used. The first to get 0 again is the probe."""
-        until = self._resting.get(token)
-        if until is None:
-            return 0.0
-        if (left := until - monotonic()) > 0:
-            return left
-        self._resting[token] = monotonic() + PROBE_S
-        return 0.0
-
-    def note(self, token: str, outcome: Outcome) -> None:
-        """Learns from an attempt with `token`."""
-        if isinstance(outcome, Unauthorised):
-            if token not in self._resting:
-                log.error(
-                    "cention refuses a token: deliveries with it wait until it works",
-                    status=outcome.status,
-                    reason=outcome.reason,
-                    queues=[queue for queue, other in self._routes.items() if other == token] or "default",
-                )
-            self._resting[token] = monotonic() + PROBE_S
-        elif token in self._resting and isinstance(outcome, Delivered | Rejected):
-            del self._resting[token]
-            log.info("cention takes the token again")
-        self._refused.set(len(self._resting))
 
 
 class Dispatcher:
-    """Carries out effects."""
+    """Carries out effects.
+
+    Args:
+        errand_id: reads the id of the errand that a call's leg created.
+        hand_over: carries out a `HAND_OVER`.
+        lookup: finds errands whose create may have been carried out; None: it is repeated without looking.
+    """
 
     def __init__(
         self,
         client: CentionClient,
         renderer: Renderer,
         tokens: Tokens,
+        breaker: Breaker,
         *,
         errand_id: Callable[[Pair, str], Awaitable[str | None]],
         hand_over: Callable[[Effect], Awaitable[None]],
+        lookup: Lookup | None = None,
     ) -> None:
-        self._client, self._renderer, self._tokens = client, renderer, tokens
-        self._errand_id, self._hand_over = errand_id, hand_over
+        self._client, self._renderer, self._tokens, self._breaker = client, renderer, tokens, breaker
+        self._errand_id, self._hand_over, self._lookup = errand_id, hand_over, lookup
 
-    def rest_s(self, effect: Effect) -> float:
-        """Seconds for which `effect` cannot be tried, because its token rests; 0: go."""
-        return 0.0 if effect.kind is EffectKind.HAND_OVER else self._tokens.rest_s(self._tokens.of(effect.facts))
+    @property
+    def resting(self) -> bool:
+        """Whether nothing can be sent to Cention now, whatever it is."""
+        return self._breaker.wait_s() > 0
 
-    async def send(self, effect: Effect) -> Outcome:
+    def admit(self, effect: Effect) -> Rest | None:
+        """Why `effect` cannot be tried now; None: it can, and `send` must follow at once."""
+        if effect.kind is EffectKind.HAND_OVER:
+            return None
+        # The breaker is asked first and told last: a token's probe is given once, and must not be lost to the breaker.
+        if (wait_s := self._breaker.wait_s()) > 0:
+            return Rest(wait_s, "breaker", "cention does not answer: attempts rest")
+        if (rest := self._tokens.rest(self._tokens.of(effect.facts))) is not None:
+            return rest
+        self._breaker.admit()
+        return None
+
+    async def send(self, effect: Effect, *, in_doubt: bool = False) -> Outcome:
         """Makes one attempt.
+
+        Args:
+            effect: what to do.
+            in_doubt: whether an earlier attempt may have been carried out.
 
         Raises:
             StoreUnavailable: what the attempt needs from Redis could not be read; nothing was sent.
@@ -95,11 +70,20 @@ class Dispatcher:
         if effect.kind is EffectKind.HAND_OVER:
             await self._hand_over(effect)
             return Delivered(200, None)
-        token = self._tokens.of(effect.facts)
+        token, began = self._tokens.of(effect.facts), monotonic()
+        outcome: Outcome | None = None
         try:
+            if in_doubt and self._lookup is not None and effect.kind is EffectKind.OPEN_ERRAND:
+                found = await self._lookup.find(effect.effect_id)
+                if found is not None:
+                    return Delivered(200, found, found=True)
             outcome = await self._request(effect, token)
         except CannotRender as error:
             return Rejected(None, str(error))
+        finally:
+            if outcome is None:
+                self._breaker.forget(began)
+        self._breaker.note(outcome, str(effect.pair), began)
         self._tokens.note(token, outcome)
         return outcome
 

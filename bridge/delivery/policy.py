@@ -12,6 +12,11 @@ from bridge.store.outbox import Settlement
 RETRY_AFTER_S_MAX = 3600.0
 """A server may ask for more patience than the schedule has, but not for more than an hour."""
 
+HOLD_S_MAX = 15.0
+"""A lane that is put back because Cention or its token rests comes back so soon at the latest, to see whether it still
+does: a token may have been changed."""
+IN_DOUBT = "whether it was carried out is not known, and delivery.unknown_outcome is park"
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
@@ -30,7 +35,9 @@ class NextStep:
     reason: str = ""
 
 
-def next_step(outcome: Outcome, attempt: int, age_s: float, schedule: Schedule, chance: float) -> NextStep:
+def next_step(
+    outcome: Outcome, attempt: int, age_s: float, schedule: Schedule, chance: float, *, park_unknown: bool = False
+) -> NextStep:
     """Decides what follows an attempt.
 
     Args:
@@ -40,6 +47,7 @@ def next_step(outcome: Outcome, attempt: int, age_s: float, schedule: Schedule, 
         schedule: the waits and the age limit.
         chance: from 0 to 1: where inside the wait the next attempt falls (full jitter, so that replicas that failed
             together do not come back together).
+        park_unknown: whether what may have been carried out is left to an operator, and not repeated.
     """
     match outcome:
         case Delivered():
@@ -49,9 +57,11 @@ def next_step(outcome: Outcome, attempt: int, age_s: float, schedule: Schedule, 
             return NextStep(Settlement.PARKED, reason=reason)
         case Unauthorised(reason=reason):
             # The token is at fault, not the delivery: it waits, without a limit, until the token works.
-            return NextStep(Settlement.HOLD, schedule.waits_s[-1] * chance, reason)
+            return NextStep(Settlement.HOLD, min(schedule.waits_s[-1] * chance, HOLD_S_MAX), reason)
         case TryLater(reason=reason, retry_after_s=asked):
             pass
+        case Unknown(reason=reason) if park_unknown:
+            return NextStep(Settlement.PARKED, reason=f"{IN_DOUBT}: {reason}")
         case Unknown(reason=reason):
             asked = None
     if age_s >= schedule.age_s_max:

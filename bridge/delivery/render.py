@@ -4,6 +4,7 @@ Rendered at each attempt, not at commit, so that a corrected template or queue d
 Source: Cention API, "integrationData" and "End Outbound Call"; contract section 2.
 """
 
+import re
 from string import Template
 
 from bridge.calls.effects import Effect
@@ -14,6 +15,8 @@ from bridge.runtime.clock import rfc3339
 INTEGRATION = "aventa"
 WITHHELD = "anonymous"
 """What `msg.from` says of a caller who withheld the number: the word that SIP uses for it (RFC 3323 section 4.1)."""
+
+_ERRAND_ID = re.compile(r"[0-9]{1,18}")  # what surely fits the 64-bit integer that it is sent as
 
 
 class CannotRender(Exception):
@@ -72,7 +75,7 @@ class Renderer:
         Raises:
             CannotRender: Cention never gave the errand's id, or one that is no number.
         """
-        if errand_id is None or not errand_id.isdecimal():
+        if errand_id is None or not _ERRAND_ID.fullmatch(errand_id):
             raise CannotRender("errand_id is missing: Cention has not told the id of the errand that is to be closed")
         user_type, user_id = self._close_user
         subject = self._subject.safe_substitute(self._words(effect))
@@ -103,9 +106,10 @@ class Renderer:
             "pagingName": facts.paging_name or "",
             "deviceId": str(effect.pair.device_id),
             "extensionId": str(effect.pair.extension_id),
-            "startedAt": rfc3339(effect.at),
+            "startedAt": rfc3339(effect.started_at or effect.at),
             "comment": facts.comment or "",
             "callReason": facts.call_reason or "",
+            "reference": effect.effect_id,
         }
 
 

@@ -5,29 +5,41 @@ How it moves: `wake(shard)` after a commit, or the poll for what other replicas 
 until it is empty, put back, or lost. A lane that fails or is slow holds one task and blocks no other lane.
 
 Invariants: no attempt without a lease; an attempt ends before its lease does (`delivery.attempt_timeout_s` is below
-`delivery.lease_s`); nothing is dropped: what cannot be settled comes due again when its lease ends.
+`delivery.lease_s`), and waits for nothing in it: what `delivery.rate_per_s` does not allow yet is not claimed. A lane
+that cannot be tried, because Cention or its token rests, is put back and its attempt not counted. Nothing is dropped:
+what cannot be settled comes due again when its lease ends.
 """
 
 import asyncio
 import random
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, Literal
 
 from bridge.calls.effects import EffectKind
-from bridge.cention.outcome import Delivered, Outcome, TryLater
+from bridge.cention.outcome import Delivered, Outcome, TryLater, Unknown
 from bridge.delivery.dispatch import Dispatcher
-from bridge.delivery.policy import NextStep, Schedule, next_step
-from bridge.runtime.clock import monotonic, now_ms
+from bridge.delivery.policy import HOLD_S_MAX, IN_DOUBT, NextStep, Schedule, next_step
+from bridge.delivery.rate import Rate
+from bridge.delivery.tokens import Rest
+from bridge.runtime.clock import monotonic
 from bridge.runtime.logs import get_logger
 from bridge.runtime.metrics import Metrics
 from bridge.runtime.tasks import Tasks
 from bridge.store.errors import StoreUnavailable
-from bridge.store.keys import SHARDS
+from bridge.store.keys import SHARDS, shard_of
 from bridge.store.outbox import Delivery, Outbox, Settlement
 
 log = get_logger(__name__)
 
 _SETTLE_AGAIN_S = 0.2
+_TURN = 8
+"""Deliveries that one lane may make before the lanes that wait for a free place have theirs: a long backlog in a few
+lanes must not hold up all others. Small against a backlog, and large against the cost of one more claim."""
+_SHARE = 4
+"""Places given away at a time while lanes wait for one: of many at once, each shard would get as many, however few
+lanes it has."""
+_HOLD_SPREAD = 0.25  # of a hold's length: lanes that rest together do not come back together
+_GIVEN_BACK = NextStep(Settlement.HOLD, reason="the service was told to stop")
 
 
 class Worker:
@@ -43,8 +55,11 @@ class Worker:
         concurrency: int,
         poll_s: float,
         lease_s: float,
+        rate: Rate,
+        unknown: Literal["retry", "lookup", "park"] = "retry",
     ) -> None:
         self._outbox, self._dispatcher, self._schedule, self._metrics = outbox, dispatcher, schedule, metrics
+        self._rate, self._parks_unknown = rate, unknown == "park"
         self._concurrency, self._poll_s, self._lease_s = concurrency, poll_s, lease_s
         self._due: set[int] = set(range(SHARDS))
         self._woken = asyncio.Event()
@@ -55,6 +70,11 @@ class Worker:
     def wake(self, shard: int) -> None:
         """Says that a lane of `shard` may have become due."""
         self._due.add(shard)
+        self._woken.set()
+
+    def wake_all(self) -> None:
+        """Says that any lane may have become due."""
+        self._due.update(range(SHARDS))
         self._woken.set()
 
     async def run(self) -> None:
@@ -69,26 +89,54 @@ class Worker:
             except StoreUnavailable as error:
                 log.warning("cannot claim lanes", reason=error.reason)
             try:
-                async with asyncio.timeout(max(0.0, next_poll - monotonic())):
+                async with asyncio.timeout(self._idle_s(next_poll)):
                     await self._woken.wait()
             except TimeoutError:
                 continue
             self._woken.clear()
 
+    def _idle_s(self, next_poll: float) -> float:
+        """Seconds to wait if nothing wakes the worker before."""
+        idle_s = max(0.0, next_poll - monotonic())
+        rate_s = self._rate.wait_s()
+        return min(idle_s, rate_s) if self._due and rate_s > 0 else idle_s
+
     async def _claim(self) -> None:
         free = self._concurrency - len(self._lanes)
-        if free <= 0 or not self._due:
-            return
+        if any(self._outbox.due_left.values()):
+            free = min(free, _SHARE)
         # Never more than can be worked at once: a lease runs from the claim.
-        shards = random.sample(sorted(self._due), min(free, len(self._due)))
-        limit = free // len(shards)
-        self._due.difference_update(shards)
-        claimed = await self._outbox.claim(shards, limit)
+        if free <= 0 or not self._due or (granted := self._rate.take(free)) == 0:
+            return
+        claimed: list[Delivery] = []
+        try:
+            shards = self._some_due(granted)
+            limit = granted // len(shards)
+            self._due.difference_update(shards)
+            claimed = await self._outbox.claim(shards, limit)
+        finally:
+            self._rate.give_back(granted - len(claimed))
+        if self._stopping:  # the drain began meanwhile, and no longer looks for lanes to wait for
+            await asyncio.gather(*map(self._give_back, claimed))
+            return
         for delivery in claimed:
-            self._lanes.start(self._work(delivery), f"lane {delivery.effect.pair}")
+            lane = self._lanes.start(self._work(delivery), f"lane {delivery.effect.pair}")
+            lane.add_done_callback(self._freed)
+        if self._dispatcher.resting:
+            return  # whatever is claimed now is put back: no faster than the poll
         if len(claimed) >= limit:  # some shard may have more that is due
             self._due.update(shards)
+        if self._due:
             self._woken.set()
+
+    def _some_due(self, number: int) -> list[int]:
+        """At most `number` of the due shards by chance, those with many due lanes more likely.
+
+        By lanes and not by shards: a lane's turn must not come later for having many neighbours.
+        """
+        left = self._outbox.due_left
+        drawn = {shard: self._random.random() ** (1 / (1 + left.get(shard, 0))) for shard in self._due}
+        return sorted(drawn, key=drawn.__getitem__, reverse=True)[:number]
 
     async def drain(self, timeout_s: float) -> None:
         """Claims nothing more, lets attempts end for up to `timeout_s` seconds, and gives their lanes back."""
@@ -97,22 +145,32 @@ class Worker:
         if late := await self._lanes.drain(timeout_s):
             log.warning("attempts cut off at the drain's end; they are repeated when their leases end", lanes=late)
 
+    def _freed(self, _lane: asyncio.Task[None]) -> None:
+        # Not at the end of the lane's own work: it would still be counted when the claim looks, and nothing told again.
+        if self._due:
+            self._woken.set()
+
+    async def _give_back(self, delivery: Delivery) -> None:
+        await self._write_down(delivery, _GIVEN_BACK, None, None, go_on=False, in_doubt=delivery.in_doubt)
+
     async def _work(self, first: Delivery) -> None:
         delivery: Delivery | None = first
-        try:
-            while delivery is not None:
-                delivery = await self._attempt(delivery)
-        finally:
-            if self._due:
-                self._woken.set()
+        turn = 0
+        while delivery is not None:
+            turn += 1
+            delivery = await self._attempt(delivery, last=turn == _TURN)
 
-    async def _attempt(self, delivery: Delivery) -> Delivery | None:
+    async def _attempt(self, delivery: Delivery, *, last: bool) -> Delivery | None:
         effect = delivery.effect
-        if (rest_s := self._dispatcher.rest_s(effect)) > 0:
-            return await self._settle(delivery, NextStep(Settlement.HOLD, rest_s, "its token rests"))
+        if effect.kind is EffectKind.HAND_OVER:
+            self._rate.give_back(1)  # not for Cention
+        elif (step := self._not_now(delivery)) is not None:
+            self._rate.give_back(1)
+            parked = step.settlement is Settlement.PARKED
+            return await self._settle(delivery, step, Unknown(step.reason) if parked else None, last=last)
         began = monotonic()
         try:
-            outcome = await self._dispatcher.send(effect)
+            outcome = await self._dispatcher.send(effect, in_doubt=delivery.in_doubt)
         except StoreUnavailable as error:
             outcome = TryLater(f"redis: {error.reason}", None, None)
         except Exception:
@@ -120,12 +178,32 @@ class Worker:
             log.exception("attempt failed inside the bridge", delivery=effect.effect_id)
             outcome = TryLater("the bridge failed; see its log", None, None)
         took_s = monotonic() - began
-        age_s = max(0.0, now_ms() - delivery.created_at) / 1000
-        step = next_step(outcome, delivery.attempt, age_s, self._schedule, self._random.random())
-        if step.settlement is Settlement.HOLD:
-            step = NextStep(step.settlement, max(step.wait_s, self._dispatcher.rest_s(effect)), step.reason)
+        age_s = delivery.age_ms / 1000 + took_s
+        step = next_step(
+            outcome,
+            delivery.attempt,
+            # A hand-over is never too old: were it parked, the new agent's lane would wait for good.
+            0.0 if effect.kind is EffectKind.HAND_OVER else age_s,
+            self._schedule,
+            self._random.random(),
+            park_unknown=self._parks_unknown and effect.kind is EffectKind.OPEN_ERRAND,
+        )
         self._observe(delivery, outcome, step, took_s, age_s)
-        return await self._settle(delivery, step, outcome, took_s)
+        return await self._settle(delivery, step, outcome, took_s, last=last)
+
+    def _not_now(self, delivery: Delivery) -> NextStep | None:
+        """What becomes of the delivery without an attempt; None: make one."""
+        effect = delivery.effect
+        if self._parks_unknown and delivery.in_doubt and effect.kind is EffectKind.OPEN_ERRAND:
+            log.warning("delivery parked", delivery=effect.effect_id, reason=IN_DOUBT)
+            return NextStep(Settlement.PARKED, reason=f"{IN_DOUBT}: an attempt was begun and its end not written down")
+        rest = self._dispatcher.admit(effect)
+        return None if rest is None else self._hold(rest)
+
+    def _hold(self, rest: Rest) -> NextStep:
+        self._metrics.held.labels(rest.what).inc()
+        spread = 1 + _HOLD_SPREAD * self._random.random()
+        return NextStep(Settlement.HOLD, min(rest.wait_s, HOLD_S_MAX / (1 + _HOLD_SPREAD)) * spread, rest.reason)
 
     def _observe(self, delivery: Delivery, outcome: Outcome, step: NextStep, took_s: float, age_s: float) -> None:
         effect, name = delivery.effect, outcome_name(outcome)
@@ -147,10 +225,35 @@ class Worker:
         )
 
     async def _settle(
-        self, delivery: Delivery, step: NextStep, outcome: Outcome | None = None, took_s: float = 0.0
+        self, delivery: Delivery, step: NextStep, outcome: Outcome | None, took_s: float = 0.0, *, last: bool
     ) -> Delivery | None:
         entry = None if outcome is None else _entry(delivery, step, outcome, took_s)
         errand_id = outcome.errand_id if isinstance(outcome, Delivered) else None
+        # What is parked because of its doubt is an operator's: a retry by hand is a decision, and clears it.
+        decided = self._parks_unknown and step.settlement is Settlement.PARKED
+        in_doubt = not decided and (delivery.in_doubt or isinstance(outcome, Unknown))
+        goes_on = step.settlement in (Settlement.DELIVERED, Settlement.PARKED) and not self._stopping
+        go_on = goes_on and not last and self._rate.take(1) == 1
+        following: Delivery | None = None
+        try:
+            following = await self._write_down(delivery, step, entry, errand_id, go_on=go_on, in_doubt=in_doubt)
+        finally:
+            if go_on and following is None:
+                self._rate.give_back(1)
+        if goes_on and not go_on:
+            self._due.add(shard_of(delivery.effect.pair))  # the lane goes on after others, or when the rate allows it
+        return following
+
+    async def _write_down(
+        self,
+        delivery: Delivery,
+        step: NextStep,
+        entry: dict[str, object] | None,
+        errand_id: str | None,
+        *,
+        go_on: bool,
+        in_doubt: bool,
+    ) -> Delivery | None:
         give_up = monotonic() + self._lease_s
         while True:
             try:
@@ -161,7 +264,8 @@ class Worker:
                     wait_ms=round(step.wait_s * 1000),
                     errand_id=errand_id if delivery.effect.kind is EffectKind.OPEN_ERRAND else None,
                     entry=entry,
-                    go_on=not self._stopping,
+                    go_on=go_on and not self._stopping,
+                    in_doubt=in_doubt,
                 )
             except StoreUnavailable as error:
                 # Asked again while the lease may still be ours: a settle lost here would be a second request to
@@ -193,5 +297,6 @@ def _entry(delivery: Delivery, step: NextStep, outcome: Outcome, took_s: float) 
         **({"waitMs": round(step.wait_s * 1000)} if step.wait_s else {}),
         **({"status": told["status"]} if told.get("status") is not None else {}),
         **({"errandId": told["errand_id"]} if told.get("errand_id") else {}),
+        **({"found": True} if told.get("found") else {}),
         **({"answer": told["reason"]} if told.get("reason") else {}),
     }

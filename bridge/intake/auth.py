@@ -56,6 +56,20 @@ class Authenticator:
         self._now_s, self._tolerance_s = now_s, tolerance_s
         self.open = not self._tokens and not self._keys
 
+    def replace(self, tokens: Sequence[str], webhook_secrets: Sequence[str]) -> bool:
+        """Accepts other tokens and secrets from now on, in place of all.
+
+        Returns:
+            Whether anything changed. None at all for some changes nothing: an intake that is guarded is not opened
+            while it runs.
+        """
+        accepted = tuple(tokens), tuple(_key(secret, place) for place, secret in enumerate(webhook_secrets))
+        if accepted == (self._tokens, self._keys) or accepted == ((), ()):
+            return False
+        self._tokens, self._keys = accepted
+        self.open = False
+        return True
+
     def check_headers(self, headers: Mapping[str, str]) -> bool:
         """What can be told before the body is read.
 

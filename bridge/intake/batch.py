@@ -116,6 +116,12 @@ def unreadable(detail: str, raw: bytes) -> Rejection:
     return Rejection(None, UNREADABLE, detail, (Fault("", UNREADABLE, detail),), text_of(raw))
 
 
+def our_fault(event_id: str | None, body: str | None) -> Rejection:
+    """The rejection of an event that meets a fault of the bridge's own, where nobody is left to be told."""
+    detail = "The bridge failed on this event; its log says why."
+    return Rejection(event_id, "internal_error", detail, (), None if body is None else body[:BODY_CHARS_MAX])
+
+
 def errors(rejection: Rejection) -> list[dict[str, str]]:
     """A rejection's faults as contract section 3 lays them out."""
     return [{"pointer": fault.pointer, "code": fault.code, "detail": fault.detail} for fault in rejection.faults]
@@ -145,7 +151,8 @@ def results(outcomes: Iterable[Outcome], verdicts: Sequence[Verdict]) -> list[di
             )
         else:
             event_id, verdict = next(told)
-            found.append({"eventId": event_id, "result": verdict})
+            spooled = {"spooled": True} if verdict is Verdict.SPOOLED else {}
+            found.append({"eventId": event_id, "result": verdict.result, **spooled})
     return found
 
 

@@ -288,7 +288,7 @@ class Feed:
             return [batch.unreadable(f"The message is not JSON: {error.detail}.", item)]
         except Exception:
             log.exception("event not translated", kind=self._kind)
-            return [_our_fault(None, batch.text_of(item))]
+            return [batch.our_fault(None, batch.text_of(item))]
 
     async def _accepted(self, events: Sequence[CallEvent]) -> None:
         if not events or await self._insist(self._accept, events):
@@ -297,7 +297,7 @@ class Feed:
         await asyncio.sleep(self._schedule_s[0])
         for event in events:
             if not await self._insist(self._accept, [event]):
-                await self._insist(self._reject, [_our_fault(event.event_id, event.body)])
+                await self._insist(self._reject, [batch.our_fault(event.event_id, event.body)])
 
     async def _insist(self, work: Callable[[Sequence[Any]], Awaitable[object]], items: Sequence[Any]) -> bool:
         """Does `work`, waiting for the store as long as it takes. False: it failed for another reason."""
@@ -315,11 +315,6 @@ class Feed:
                 return False
             else:
                 return True
-
-
-def _our_fault(event_id: str | None, body: str | None) -> Rejection:
-    detail = "The bridge failed on this event; its log says why."
-    return Rejection(event_id, "internal_error", detail, (), None if body is None else body[:BODY_CHARS_MAX])
 
 
 def _retry_after_s(value: str) -> float:

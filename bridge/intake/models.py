@@ -92,6 +92,23 @@ def _conditions(schema: dict[str, Any]) -> None:
         return {"if": condition, "then": {"required": list(required)}}
 
     schema["allOf"] = [when("call.started", "direction", "calledNumber"), when("call.transferred", "transferredTo")]
+    schema["examples"] = [EXAMPLE]
+
+
+EXAMPLE: Final = {
+    "eventId": "7f3c-0001",
+    "type": "call.started",
+    "occurredAt": "2026-11-24T10:15:30+01:00",
+    "callId": "call-4711",
+    "deviceId": 1000,
+    "extensionId": 1001,
+    "direction": "inbound",
+    "calledNumber": "+46846500400",
+    "callingNumber": "+46701740605",
+    "queueName": "Support",
+    "queueNumber": "7000",
+}
+"""An event as the API's document shows it; the numbers are fiction's."""
 
 
 class WireEvent(WireModel):

@@ -169,15 +169,16 @@ class _Intake:
                 members["eventId"] = outcome.event_id
             raise Problem(422, batch.INVALID, outcome.detail, **members)
         [verdict] = await self.accept([outcome])
-        status = 202 if verdict is Verdict.ACCEPTED else 200
-        return json_response({"eventId": outcome.event_id, "result": verdict}, status=status)
+        status = 200 if verdict is Verdict.DUPLICATE else 202
+        body = {"eventId": outcome.event_id, "result": verdict.result}
+        return json_response(body, status=status, headers=_spooled([verdict]))
 
     async def _many(self, outcomes: Sequence[Outcome]) -> web.StreamResponse:
         events = [outcome for outcome in outcomes if isinstance(outcome, CallEvent)]
-        verdicts = await self.accept(events) if events else []
+        verdicts: Sequence[Verdict] = await self.accept(events) if events else []
         results = batch.results(outcomes, verdicts)
         await self._keep([outcome for outcome in outcomes if isinstance(outcome, Rejection)])
-        return json_response({"results": results}, status=207)
+        return json_response({"results": results}, status=207, headers=_spooled(verdicts))
 
     async def _keep(self, rejections: Sequence[Rejection]) -> None:
         if rejections:
@@ -238,6 +239,10 @@ class _Intake:
         detail = f"The body is larger than {self.body_bytes_max} bytes; send the events in several requests."
         headers = {"Connection": "close"} if unread else None
         return _unusable(413, "body_too_large", detail, body, headers=headers)
+
+
+def _spooled(verdicts: Sequence[Verdict]) -> dict[str, str]:
+    return {"Bridge-Spooled": "true"} if Verdict.SPOOLED in verdicts else {}
 
 
 def _is_ndjson(request: web.Request, body: bytes) -> bool:

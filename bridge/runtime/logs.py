@@ -7,7 +7,7 @@ line of defence, for what a library's exception text brings along.
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, Literal, cast
 
 import orjson
@@ -22,6 +22,7 @@ _BEARER = re.compile(r"(?i)(bearer\s+)[\w.~+/=-]+|whsec_[\w+/=]+")
 _PERSONAL = frozenset(
     ["calling_number", "called_number", "dest_number", "calling_name", "cuid", "number", "name_of_caller", "token"]
 )
+_OURS = frozenset(["timestamp", "level", "_record", "_from_structlog"])
 
 
 def scrub(text: str) -> str:
@@ -29,12 +30,39 @@ def scrub(text: str) -> str:
     return _BEARER.sub(lambda m: (m.group(1) or "") + "***", _NUMBER.sub("***", text))
 
 
+def _shown(value: Any) -> Any:
+    """`value` as what a JSON line can hold, scrubbed all the way down. Never raises: the line's news would be lost."""
+    match value:
+        case str():
+            return scrub(value.encode("utf-8", "backslashreplace").decode())
+        case None | bool() | float():
+            return value
+        case int():
+            return value if abs(value) < 2**63 else str(value)
+        case Mapping():
+            return {_shown(str(key)): "***" if key in _PERSONAL else _shown(part) for key, part in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_shown(part) for part in value]
+        case _:
+            return _shown(str(value))
+
+
 def _scrub_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key, value in event.items():
         if key in _PERSONAL:
             event[key] = "***"
-        elif isinstance(value, str) and key not in ("timestamp", "level"):
-            event[key] = scrub(value)
+        elif key not in _OURS:
+            event[key] = _shown(value)
+    return event
+
+
+def _without_input(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Names a fault that aiohttp found in a request's bytes, and no more: its text quotes them, tokens and all."""
+    found = event.get("exc_info")
+    error = found[1] if isinstance(found, tuple) else found
+    if type(error).__module__ == "aiohttp.http_exceptions":
+        del event["exc_info"]
+        event["error"] = type(error).__name__
     return event
 
 
@@ -42,7 +70,7 @@ def configure(level: str = "info", style: LogFormat = "json") -> None:
     """Sets the process's logging up once. `level` is a standard level name; lines go to standard error."""
     number = logging.getLevelNamesMapping()[level.upper()]
     render: list[Any] = (
-        [structlog.processors.JSONRenderer(serializer=lambda event, **kw: orjson.dumps(event, default=str).decode())]
+        [structlog.processors.JSONRenderer(serializer=lambda event, **_: orjson.dumps(event).decode())]
         if style == "json"
         else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     )
@@ -51,6 +79,7 @@ def configure(level: str = "info", style: LogFormat = "json") -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _without_input,
         structlog.processors.format_exc_info,
         _scrub_event,
     ]

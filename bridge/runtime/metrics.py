@@ -44,10 +44,43 @@ class Metrics:
         self.tokens_refused = Gauge(
             "bridge_cention_tokens_refused", "Tokens that Cention refuses: their lanes stand still.", registry=registry
         )
+        self.breaker_open = Gauge(
+            "bridge_cention_breaker_open", "1 while attempts at Cention stop, because it is down.", registry=registry
+        )
+        self.breaker_opened = Counter("bridge_cention_breaker_opened", "Times that it opened.", registry=registry)
+        self.held = Counter(
+            "bridge_deliveries_held", "Lanes put back without an attempt: breaker, token, pause.", ["what"],
+            registry=registry,
+        )  # fmt: skip
+        self.lookups = Counter(
+            "bridge_errand_lookups", "Errands looked for after a lost answer, by result.", ["result"], registry=registry
+        )
+        self.reloads = Counter(
+            "bridge_secret_reloads", "Secrets re-read, by result: unchanged, changed, failed.", ["result"],
+            registry=registry,
+        )  # fmt: skip
+        self.spool_events = Gauge("bridge_spool_events", "Events that wait in the spool.", registry=registry)
+        self.spool_bytes = Gauge("bridge_spool_bytes", "Bytes of the spool's files.", registry=registry)
+        self.spool_oldest_seconds = Gauge(
+            "bridge_spool_oldest_seconds", "How long the spool's oldest event has waited; 0: none.", registry=registry
+        )
+        self.spool_usable = Gauge(
+            "bridge_spool_usable", "1 while the spool would take events, as far as known.", registry=registry
+        )
+        self.spooled = Counter("bridge_spooled", "Events put into the spool, refused ones included.", registry=registry)
+        self.spool_torn = Counter(
+            "bridge_spool_torn", "Stretches of the spool's files that hold nothing readable.", registry=registry
+        )
         self.redis_available = Gauge("bridge_redis_available", "1 while Redis answers.", registry=registry)
         # Made here, so that a result that has not occurred yet is a 0 and not missing.
         for result in ("accepted", "duplicate", "rejected"):
             self.events.labels(result)
+        for what in ("breaker", "token", "pause"):
+            self.held.labels(what)
+        for result in ("found", "absent", "unavailable", "refused"):
+            self.lookups.labels(result)
+        for result in ("unchanged", "changed", "failed"):
+            self.reloads.labels(result)
 
     def render(self) -> bytes:
         """The Prometheus text format."""

@@ -4,6 +4,7 @@ Knows nothing of calls. An error leaves either listener only as a `Problem`, wit
 """
 
 import hmac
+import resource
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from bridge.runtime.connections import Connections, Limits, Refusals, Site
 from bridge.runtime.logs import get_logger
 
 log = get_logger(__name__)
@@ -18,6 +20,7 @@ log = get_logger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 PROBLEM_TYPE = "application/problem+json"
+LIMITS = Limits()
 
 
 class Problem(Exception):
@@ -83,7 +86,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        detail = {404: f"There is nothing at {request.path}.", 405: f"{request.method} is not served here."}.get(
+        detail = {404: "There is nothing at this path.", 405: f"{request.method} is not served here."}.get(
             error.status, error.reason
         )
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
@@ -107,19 +110,53 @@ def same_secret(given: str, accepted: Iterable[str]) -> bool:
     return found
 
 
-async def serve(app: web.Application, host: str, port: int) -> tuple[web.AppRunner, int]:
-    """Starts `app` and returns its runner (the caller cleans it up) and the port it got (`port` 0: any)."""
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        keepalive_timeout=75,
-        shutdown_timeout=5,
-        auto_decompress=False,  # the intake inflates within its own bound; nobody else takes compressed bodies
-        lingering_time=1,  # a refused body that is not read must not hold up the drain
+def _malformed() -> web.Response:
+    detail = "This is not HTTP as RFC 9112 has it, or its head is over a limit; the connection is closed."
+    return Problem(400, "malformed_request", detail).response()
+
+
+def _refusal(request: web.BaseRequest) -> web.Response | None:
+    """The answer to what aiohttp would let through, or refuse in words of its own."""
+    headers = request.headers
+    if headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
+        # "gzip, chunked" passes aiohttp, which then takes the compressed bytes for the body.
+        detail = "The only Transfer-Encoding known here is chunked; the connection is closed."
+        return Problem(400, "unsupported_transfer_coding", detail).response()
+    if headers.get("Expect", "100-continue").lower() != "100-continue":
+        detail = "The only Expect known here is 100-continue; the connection is closed."
+        return Problem(417, "unsupported_expectation", detail).response()
+    return None
+
+
+def _no_place() -> bytes:
+    body = orjson.dumps(Problem(503, "too_many_connections", "Every connection is at work; come again.").document())
+    head = (
+        f"HTTP/1.1 503 {HTTPStatus(503).phrase}\r\nContent-Type: {PROBLEM_TYPE}\r\nContent-Length: {len(body)}\r\n"
+        "Retry-After: 1\r\nConnection: close\r\n\r\n"
     )
+    return head.encode() + body
+
+
+def _allow_descriptors(wanted: int) -> None:
+    """Raises the process's limit of open sockets and files to `wanted`, as far as the system lets it.
+
+    1,024 is what many systems start a process with: fewer than two listeners and Redis can need.
+    """
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    possible = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    if resource.RLIM_INFINITY != allowed < possible:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (possible, most))
+
+
+async def serve(app: web.Application, host: str, port: int, limits: Limits = LIMITS) -> tuple[web.AppRunner, int]:
+    """Starts `app` and returns its runner (the caller cleans it up) and the port it got (`port` 0: any)."""
+    _allow_descriptors(4 * limits.places)
+    runner = web.AppRunner(app, shutdown_timeout=5)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port, backlog=1024).start()
+        assert runner.server is not None, "set up just now"
+        refusals = Refusals(malformed=_malformed, of=_refusal, no_place=_no_place())
+        await Site(runner, Connections(runner.server, limits, refusals), host, port).start()
     except BaseException:
         await runner.cleanup()
         raise

@@ -14,8 +14,20 @@ from bridge.calls.decide import Decision
 from bridge.calls.events import CallEvent, EventKind, Pair
 from bridge.calls.state import LIVE, OVER, Call, Timer
 from bridge.runtime.clock import now_ms, rfc3339
-from bridge.store.connection import SCRIPTS, Connection
-from bridge.store.keys import ACTIVE, LANES, SHARDS, TIMERS, WAITING, Keys, member, parse_member, shard_of
+from bridge.store.connection import SCRIPTS, Connection, unless_all_failed
+from bridge.store.keys import (
+    ACTIVE,
+    DELIVERED,
+    LANES,
+    PARKED,
+    SHARDS,
+    TIMERS,
+    WAITING,
+    Keys,
+    member,
+    parse_member,
+    shard_of,
+)
 from bridge.store.records import dump_call, dump_effect, load_call
 
 ServerTime = Callable[[], int]
@@ -65,7 +77,9 @@ class CallStore:
     def __init__(
         self, connection: Connection, keys: Keys, retention: Retention, server_time: ServerTime = redis_time
     ) -> None:
-        self._run, self._keys, self._retention, self._now = connection.run, keys, retention, server_time
+        self._run, self._run_each = connection.run, connection.run_each
+        self._waits = connection.durability.command is not None
+        self._keys, self._retention, self._now = keys, retention, server_time
 
     async def load(self, event: CallEvent) -> Loaded:
         """What a decision on `event` is made on."""
@@ -79,6 +93,16 @@ class CallStore:
         if ended is not None and call_id not in calls:
             calls[call_id] = load_call(ended, call_id, pair)
         return Loaded(held.get("v", "0"), calls, bool(seen))
+
+    async def confirm(self, event: CallEvent) -> None:
+        """Returns when the commit of `event`, which was seen before, is as durable as a commit is to be.
+
+        Its first answer may have been that it is not. Writes: WAIT speaks of what its own connection wrote.
+        """
+        if self._waits:
+            await self._run(
+                ("PEXPIRE", self._keys.seen(event.pair, event.event_id), self._retention.seen_ms), promised=True
+            )
 
     async def commit(self, event: CallEvent, loaded: Loaded, decision: Decision) -> Commit:
         """Writes state, duplicate mark, timeline entry, timer and deliveries in one step, or nothing."""
@@ -100,8 +124,9 @@ class CallStore:
         for effect in decision.effects:
             args += [effect.effect_id, dump_effect(effect), effect.after or ""]
         commands = []
-        if event.call_id not in loaded.calls:
-            # Before the commit: an index entry without a call does no harm, a call without one could not be found.
+        if event.call_id not in loaded.calls or decision.timer is Timer.AGE:
+            # Whenever the call gets a new life, or the index would end before it. Before the commit: an index entry
+            # without a call does no harm, a call without one could not be found.
             index = keys.index(event.call_id)
             life = keep.age_ms + keep.ended_ms
             commands = [("SADD", index, str(pair)), ("PEXPIRE", index, life)]
@@ -110,21 +135,27 @@ class CallStore:
                 keys.pair(pair), keys.ended(pair, event.call_id), keys.seen(pair, event.event_id),
                 keys.timeline(pair, event.call_id), keys.lane(pair), keys.of_shard(shard, LANES),
                 keys.of_shard(shard, TIMERS), keys.of_shard(shard, ACTIVE), keys.of_shard(shard, WAITING),
+                keys.of_shard(shard, PARKED), keys.of_shard(shard, DELIVERED),
             ],
             args,
         )  # fmt: skip
-        return Commit((await self._run(*commands, script))[-1])
+        (answer,) = await self._run(script, first=commands, promised=True)
+        return Commit(answer)
 
     async def expired(self, limit_per_shard: int = 100) -> list[tuple[Pair, str]]:
-        """Calls whose timer has run out, the longest first in each shard."""
+        """Calls whose timer has run out, the longest first in each shard; none of those shards that are away."""
         (now,) = [self._now()] if self._now() else await self._time()
-        shards = await self._run(
+        shards = await self._run_each(
             *(
                 ("ZRANGEBYSCORE", self._keys.of_shard(shard, TIMERS), "-inf", now, "LIMIT", 0, limit_per_shard)
                 for shard in range(SHARDS)
             )
         )
-        return [parse_member(name) for names in shards for name in names]
+        return [parse_member(name) for names in unless_all_failed(shards) for name in names]
+
+    async def forget_timer(self, pair: Pair, call_id: str) -> None:
+        """Removes the timer of a call that is not known (any more)."""
+        await self._run(("ZREM", self._keys.of_shard(shard_of(pair), TIMERS), member(pair, call_id)))
 
     async def _time(self) -> list[int]:
         (answer,) = await self._run(("TIME",))

@@ -1,163 +1,158 @@
-"""The connection to Redis: one client, commands of one loop turn collected into one pipeline, scripts by digest.
+"""The connection to Redis, in whichever shape: commands in, answers out.
+
+Owns nothing but the way from one to the other. What leaves together, and what each server said, is
+`bridge.store.servers`'s; which server takes a command `bridge.store.routes`'s.
 
 Nothing here retries: redis-py's retries would run a write twice when only its answer was lost (see
 `docs/adr/0007-store.md`). Every script is safe to ask for again: `commit` by the event's mark, `settle` by its epoch.
 """
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
-from redis import asyncio as redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import ResponseError
 
-from bridge.runtime.logs import get_logger
 from bridge.runtime.tasks import Tasks
-from bridge.store.errors import StoreUnavailable
+from bridge.store.errors import StoreUnavailable, as_unavailable
+from bridge.store.routes import routes_for
+from bridge.store.servers import CONNECTIONS_MAX, SCRIPTS, Asked, Command, Durability, Script
+from bridge.store.urls import Clients, Login, Tls, parse
 
-log = get_logger(__name__)
+__all__ = ["SCRIPTS", "Command", "Connection", "Durability", "Login", "Script", "Tls", "scored", "unless_all_failed"]
 
-Command = tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class Script:
-    """A Lua script of `bridge/store/scripts`, with the SHA-1 that EVALSHA knows it by."""
-
-    name: str
-    text: str
-    sha: str
-
-    @classmethod
-    def load(cls, name: str) -> "Script":
-        text = (files("bridge.store") / "scripts" / f"{name}.lua").read_text(encoding="utf-8")
-        return cls(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-
-    def call(self, keys: Sequence[str], args: Sequence[Any]) -> Command:
-        return ("EVALSHA", self.sha, len(keys), *keys, *args)
-
-
-SCRIPTS = {name: Script.load(name) for name in ("commit", "claim", "settle", "release")}
-_BY_SHA = {script.sha: script for script in SCRIPTS.values()}
+_CLOSE_S = 5.0
 
 
 class Connection:
     """Runs commands. Those asked for within one turn of the loop leave together, in the order they were asked in.
 
-    A pipeline is not a transaction: each command fails or succeeds alone.
+    In a cluster that holds for those that one node takes.
+
+    Args:
+        url: where Redis is, as `redis.url` is documented in config.toml, "embedded" excepted.
+        timeout_s: longest wait for an answer, seconds.
+        tls: files for `rediss` forms.
+        sentinel: who the sentinels take us for.
+        durability: what must have a write before it counts as done, where it is promised.
     """
 
-    def __init__(self, url: str, *, timeout_s: float) -> None:
-        self._client: redis.Redis = redis.Redis.from_url(
-            url,
-            decode_responses=True,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=min(timeout_s, 2.0),
-            retry=Retry(NoBackoff(), 0),
-            max_connections=64,
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float,
+        tls: Tls | None = None,
+        sentinel: Login | None = None,
+        durability: Durability | None = None,
+    ) -> None:
+        self._tasks = Tasks("redis")
+        self.durability = durability or Durability()
+        self.address = parse(url)
+        clients = Clients(
+            self.address,
+            timeout_s=timeout_s,
+            tls=tls or Tls(),
+            sentinel=sentinel or Login(),
+            connections_max=CONNECTIONS_MAX,
         )
-        self._waiting: list[tuple[Command, asyncio.Future[Any]]] = []
-        self._flushes = Tasks("redis")
-        self.available = False
+        self._routes = routes_for(self.address, clients, self.durability, self._tasks)
+        self._closed = False
 
-    async def run(self, *commands: Command) -> list[Any]:
+    @property
+    def available(self) -> bool:
+        """Whether every server that is known answered when it was last asked."""
+        servers = self._routes.servers()
+        return bool(servers) and all(server.available for server in servers)
+
+    async def run(self, *commands: Command, first: Sequence[Command] = (), promised: bool = False) -> list[Any]:
         """Runs `commands` in order, in one pipeline with whatever else this turn of the loop asks for.
 
+        Args:
+            first: are acknowledged before `commands` are sent, or run before them on the same connection.
+            promised: whether their success is made known outside: then it needs the durability that was asked for.
+
+        Returns:
+            The answers to `commands`.
+
         Raises:
-            StoreUnavailable: Redis did not answer or refused the write as a whole; whether a command ran is not known.
+            StoreUnavailable: Redis did not answer, refused, or has it on too few replicas; whether a command ran is
+                not known.
             RedisError: a command of ours is wrong.
         """
-        loop = asyncio.get_running_loop()
-        futures = [loop.create_future() for _ in commands]
-        if not self._waiting:
-            loop.call_soon(self._flush)
-        self._waiting.extend(zip(commands, futures, strict=True))
-        results = await asyncio.gather(*futures, return_exceptions=True)
+        if first and self._routes.spread:
+            await self.run(*first, promised=promised)
+            first = ()
+        results = await self.run_each(*first, *commands, promised=promised)
         for result in results:
-            if isinstance(result, BaseException):
+            if isinstance(result, StoreUnavailable):
+                raise result
+        return results[len(first) :]
+
+    async def run_each(self, *commands: Command, promised: bool = False) -> list[Any]:
+        """As `run`, with a `StoreUnavailable` in the place of each answer that failed so.
+
+        Raises:
+            RedisError: a command of ours is wrong.
+        """
+        if self._closed:
+            return [StoreUnavailable("the connection is closed")] * len(commands)
+        if any(self._routes.server_for(command) is None for command in commands):
+            try:
+                await self._routes.look()
+            except StoreUnavailable as failure:
+                return [failure] * len(commands)
+        loop = asyncio.get_running_loop()
+        asked = [Asked(command, loop.create_future(), promised) for command in commands]
+        for each in asked:
+            if (server := self._routes.server_for(each.command)) is None:
+                each.settle(StoreUnavailable("no server takes this slot"))
+            else:
+                server.ask(each)
+        results = await asyncio.gather(*(each.answer for each in asked), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, StoreUnavailable):
                 raise result
         return results
 
-    def _flush(self) -> None:
-        batch, self._waiting = self._waiting, []
-        self._flushes.start(self._send(batch), "pipeline")
+    async def check(self, keys: Sequence[str]) -> None:
+        """Raises `StoreUnavailable` unless Redis takes a promised write at each of `keys`, wherever in it they are."""
+        asked = keys if self._routes.spread else keys[:1]
+        await self.run(*(("SET", key, "1", "PX", 60_000) for key in asked), promised=True)
 
-    async def _send(self, batch: list[tuple[Command, asyncio.Future[Any]]]) -> None:
-        try:
-            results = await self._execute([command for command, _ in batch])
-        except (RedisError, OSError, TimeoutError) as error:
-            self._note(available=False)
-            results = [error] * len(batch)
-        except asyncio.CancelledError:
-            results = [StoreUnavailable("the connection is closing")] * len(batch)
-            raise
-        except Exception as error:  # noqa: BLE001 (it goes to those who asked)
-            results = [error] * len(batch)
-        finally:
-            for (_, future), result in zip(batch, results, strict=True):
-                if future.done():
-                    continue
-                if isinstance(result, BaseException):
-                    future.set_exception(_as_unavailable(result))
-                else:
-                    future.set_result(result)
+    async def info(self, *sections: str) -> dict[str, dict[str, Any]]:
+        """What each server says of itself, by its name; nothing, where it does not let us ask.
 
-    async def _execute(self, commands: list[Command]) -> list[Any]:
-        async with self._client.pipeline(transaction=False) as pipe:
-            for command in commands:
-                pipe.execute_command(*command)
-            results: list[Any] = await pipe.execute(raise_on_error=False)
-        self._note(available=True)
-        # A restarted server knows no scripts. Such a command did not run: the same one is simply asked for again.
-        missing = [at for at, result in enumerate(results) if isinstance(result, NoScriptError)]
-        if missing:
-            async with self._client.pipeline(transaction=False) as pipe:
-                for sha in {commands[at][1] for at in missing}:
-                    pipe.execute_command("SCRIPT LOAD", _BY_SHA[sha].text)
-                await pipe.execute()
-                for at in missing:
-                    pipe.execute_command(*commands[at])
-                for at, result in zip(missing, await pipe.execute(raise_on_error=False), strict=True):
-                    results[at] = result
-        return results
-
-    def _note(self, *, available: bool) -> None:
-        if available != self.available:
-            self.available = available
-            (log.info if available else log.error)("redis is available" if available else "redis is away")
-
-    async def check(self, key: str) -> None:
-        """Raises `StoreUnavailable` unless Redis answers and takes a write at `key`."""
-        await self.run(("SET", key, "1", "PX", 60_000))
-
-    async def info(self, section: str = "server") -> dict[str, Any]:
-        result: dict[str, Any] = await self._client.info(section)
-        return result
+        Raises:
+            StoreUnavailable: one of them does not answer.
+        """
+        await self._routes.look()
+        told = {}
+        for server in self._routes.servers():
+            try:
+                (answer,) = await server.pipeline([("INFO", *sections)])
+            except Exception as error:
+                raise as_unavailable(error) from error
+            # Not permitted, or renamed, as some who run Redis for others do.
+            told[server.name] = {} if isinstance(answer, ResponseError) else answer
+        return told
 
     async def close(self) -> None:
-        await self._flushes.drain(5)
-        await self._client.aclose()
+        """Lets what was asked for be answered, then closes; what is asked for later is `StoreUnavailable`."""
+        if self._closed:
+            return
+        self._closed = True
+        self._tasks.start(self._routes.close(), "close")
+        while len(self._tasks):
+            await self._tasks.drain(_CLOSE_S)
 
 
-_REFUSED = ("READONLY", "LOADING", "OOM", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "TRYAGAIN")
-
-
-def _as_unavailable(error: BaseException) -> BaseException:
-    """What the caller sees: `StoreUnavailable` for whatever may pass, the error itself for a fault of ours."""
-    if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError | TimeoutError):
-        return StoreUnavailable(f"{type(error).__name__}: {error}")
-    text = str(error)
-    if isinstance(error, RedisError) and (
-        type(error).__name__ in ("ReadOnlyError", "BusyLoadingError", "OutOfMemoryError")
-        or any(word in text for word in _REFUSED)
-    ):
-        return StoreUnavailable(text)
-    return error
+def unless_all_failed(results: Sequence[Any]) -> list[Any]:
+    """The answers among the results of `run_each`. Raises the first failure where there are failures alone."""
+    answers = [result for result in results if not isinstance(result, StoreUnavailable)]
+    if results and not answers:
+        raise results[0]
+    return answers
 
 
 def scored(answer: Any) -> list[tuple[int, str]]:

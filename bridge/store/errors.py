@@ -1,5 +1,9 @@
 """What can go wrong with the store, as its callers see it."""
 
+import re
+
+from redis import exceptions as redis
+
 
 class StoreUnavailable(Exception):
     """Redis is away, read-only, loading or full: nothing was promised; ask again.
@@ -11,3 +15,45 @@ class StoreUnavailable(Exception):
     def __init__(self, reason: str, retry_after_s: int = 2) -> None:
         super().__init__(reason)
         self.reason, self.retry_after_s = reason, retry_after_s
+
+
+# The client takes the code off some errors and leaves it on others; and what a script meets comes inside the script's
+# own error, in words that differ by the server's version.
+_PASSING = (
+    redis.AskError,
+    redis.ClusterDownError,
+    redis.NoPermissionError,
+    redis.OutOfMemoryError,
+    redis.ReadOnlyError,
+    redis.TryAgainError,
+)
+_PASSING_WORDS = re.compile(
+    r"\b(READONLY|LOADING|OOM|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|BUSY|TRYAGAIN|NOPERM|NOAUTH|WRONGPASS)\b"
+    r"|attempted to access a non local key|user executing the script can't run"
+)
+_MISPLACED = (redis.ReadOnlyError, redis.ClusterDownError)
+_MISPLACED_WORDS = re.compile(r"\b(READONLY|MASTERDOWN|CLUSTERDOWN)\b")
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the server gave no answer: refused, reset, closed, silent for too long, or not one that lets us in."""
+    return isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError)
+
+
+def is_misplaced(error: BaseException) -> bool:
+    """Whether the server says that it is not the one to write to."""
+    return isinstance(error, _MISPLACED) or (
+        isinstance(error, redis.RedisError) and _MISPLACED_WORDS.search(str(error)) is not None
+    )
+
+
+def as_unavailable(error: BaseException) -> BaseException:
+    """What the caller sees: `StoreUnavailable` for whatever may pass, the error itself for a fault of ours.
+
+    A right that is missing may pass too: an operator can give it while we run.
+    """
+    if is_away(error):
+        return StoreUnavailable(f"{type(error).__name__}: {error}")
+    if isinstance(error, redis.RedisError) and (isinstance(error, _PASSING) or _PASSING_WORDS.search(str(error))):
+        return StoreUnavailable(f"{type(error).__name__}: {error}")
+    return error

@@ -9,18 +9,18 @@ which touches one shard only, touches one slot of a Redis Cluster. `SHARDS` neve
     <p>:{3}:seen:<eventId>                  string  duplicate mark; expires
     <p>:{3}:timeline:<pair>:<callId>        list    what happened to the call, oldest first; bounded, expires
     <p>:{3}:lane:<pair>                     list    ids of the deliveries that wait, oldest first
-    <p>:{3}:delivery:<id>                   hash    effect, created, attempts, after, state, reason, due
+    <p>:{3}:delivery:<id>                   hash    effect, created, attempts, after, state, reason, due, doubt
     <p>:{3}:lanes                           zset    pair -> when its lane is next due, or its lease ends
     <p>:{3}:leases                          hash    pair -> epoch of the worker that holds its lane
     <p>:{3}:epoch                           string  counter of leases
     <p>:{3}:timers                          zset    <pair>:<callId> -> when it expires (orphan's grace, greatest age)
     <p>:{3}:active                          zset    <pair>:<callId> -> when the call started
     <p>:{3}:waiting, :parked, :delivered    zset    delivery id -> when created, parked, delivered
+    <p>:{3}:writable                        string  written to see whether Redis takes writes; expires
 
     outside the shards, read by the admin side only
     <p>:index:<callId>                      set     the pairs that the call has been at; expires
     <p>:rejections                          stream  events that were refused; bounded by count and age
-    <p>:writable                            string  written to see whether Redis takes writes; expires
 
 All times are milliseconds since the epoch.
 """
@@ -79,8 +79,9 @@ class Keys:
     def rejections(self) -> str:
         return f"{self._prefix}:rejections"
 
-    def writable(self) -> str:
-        return f"{self._prefix}:writable"
+    def writable(self) -> list[str]:
+        """One of each shard, since in a cluster one may be writable and another not."""
+        return [f"{shard}writable" for shard in self._shards]
 
 
 def member(pair: Pair, call_id: str) -> str:

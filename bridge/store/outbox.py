@@ -6,16 +6,18 @@ Source: architecture, "Lanes".
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from secrets import token_hex
 
 import orjson
 
 from bridge.calls.effects import Effect
 from bridge.calls.events import Pair
 from bridge.runtime.clock import now_ms, rfc3339
+from bridge.runtime.logs import get_logger
 from bridge.store.calls import Retention, ServerTime, redis_time
-from bridge.store.connection import SCRIPTS, Connection, scored
+from bridge.store.connection import SCRIPTS, Connection, scored, unless_all_failed
 from bridge.store.keys import (
     DELIVERED,
     EPOCH,
@@ -29,6 +31,8 @@ from bridge.store.keys import (
 )
 from bridge.store.records import load_effect
 
+log = get_logger(__name__)
+
 HAND_OVER_WAIT_MS = 30_000
 """How soon a lane that waits for a hand-over is looked at again; `release` makes it due at once, so this is a net."""
 
@@ -41,13 +45,17 @@ class Delivery:
         effect: what to do; its id is the delivery's.
         epoch: the lease's number.
         attempt: 1 for the first.
-        created_at: when it was committed, ms since the epoch.
+        created_at: when it was committed, ms since the epoch, by Redis's clock.
+        in_doubt: an earlier attempt may have been carried out: its outcome is unknown, or was never written down.
+        age_ms: how long ago that was when it was leased, by the same clock: ours may differ from it.
     """
 
     effect: Effect
     epoch: str
     attempt: int
     created_at: int
+    in_doubt: bool = False
+    age_ms: int = field(default=0, compare=False)  # grows with every look at the same delivery
 
 
 class Settlement(StrEnum):
@@ -83,26 +91,30 @@ class Outbox:
         lease_ms: int,
         server_time: ServerTime = redis_time,
     ) -> None:
-        self._run, self._keys, self._retention = connection.run, keys, retention
+        self._run, self._run_each, self._keys, self._retention = connection.run, connection.run_each, keys, retention
         self._lease_ms, self._now = lease_ms, server_time
+        self.due_left: dict[int, int] = {}
+        """How many lanes of a shard its last claim left due."""
 
     async def claim(self, shards: Iterable[int], limit: int) -> list[Delivery]:
-        """Leases up to `limit` due lanes in each of `shards` and returns their heads, the longest due first."""
+        """Leases up to `limit` due lanes in each of `shards` and returns their heads, the longest due first.
+
+        Shards that are away are left out: what was leased in the others must not be lost with their answer.
+        """
         asked = list(shards)
-        answers = await self._run(
+        answers = await self._run_each(
             *(
                 SCRIPTS["claim"].call(
                     [self._keys.of_shard(shard, name) for name in (LANES, LEASES, EPOCH)],
-                    [self._now(), limit, self._lease_ms, HAND_OVER_WAIT_MS, self._keys.shard(shard)],
+                    [self._now(), limit, self._lease_ms, HAND_OVER_WAIT_MS, self._keys.shard(shard), token_hex(4)],
                 )
                 for shard in asked
             )
         )
-        return [
-            Delivery(load_effect(flat[at + 3]), str(flat[at + 1]), int(flat[at + 4]), int(flat[at + 5]))
-            for flat in answers
-            for at in range(0, len(flat), 6)
-        ]
+        leased = unless_all_failed(answers)
+        self.due_left |= {shard: flat[0] for shard, flat in zip(asked, answers, strict=True) if isinstance(flat, list)}
+        claimed = (_delivery(*flat[at + 1 : at + 8]) for flat in leased for at in range(1, len(flat), 8))
+        return [delivery for delivery in claimed if delivery is not None]
 
     async def settle(
         self,
@@ -114,6 +126,7 @@ class Outbox:
         errand_id: str | None = None,
         entry: dict[str, object] | None = None,
         go_on: bool = True,
+        in_doubt: bool = False,
     ) -> Delivery | None:
         """Writes down what the attempt came to.
 
@@ -123,6 +136,7 @@ class Outbox:
             errand_id: Cention's id of the errand that the attempt created.
             entry: the timeline entry, but for its time.
             go_on: whether to take the lane's next delivery under the same lease.
+            in_doubt: whether this attempt or an earlier one may have been carried out; kept until it is delivered.
 
         Returns:
             The lane's next delivery, or None: the lane is empty, put back, or another worker's.
@@ -141,13 +155,13 @@ class Outbox:
             [
                 self._now(), str(pair), delivery.epoch, effect.effect_id, settlement.value, wait_ms, self._lease_ms,
                 HAND_OVER_WAIT_MS, int(go_on), keys.shard(shard), reason, written, keep.timeline_entries,
-                keep.ended_ms, keep.delivered_per_shard, call_id, errand_id or "",
+                keep.ended_ms, keep.delivered_per_shard, call_id, errand_id or "", int(in_doubt),
             ],
         )  # fmt: skip
-        (answer,) = await self._run(script)
+        (answer,) = await self._run(script, promised=True)
         if answer[0] != "next":
             return None
-        return Delivery(load_effect(answer[2]), delivery.epoch, int(answer[3]), int(answer[4]))
+        return _delivery(delivery.epoch, *answer[1:7])
 
     async def release(self, hand_over: Effect) -> None:
         """Lets what waits for `hand_over` in the new agent's lane go."""
@@ -164,17 +178,23 @@ class Outbox:
             )
         )
 
+    async def not_yet_made(self, pair: Pair, ids: Iterable[str]) -> list[Effect]:
+        """Those of `ids` that wait in the lane of `pair`."""
+        keys = [self._keys.delivery(shard_of(pair), delivery_id) for delivery_id in ids]
+        answers = await self._run(*(("HMGET", key, "state", "effect") for key in keys))
+        return [load_effect(effect) for state, effect in answers if state == "waiting"]
+
     async def free_leases(self) -> None:
-        """Makes every leased lane due at once. Only where no other bridge can be at work: on an embedded Redis."""
+        """Makes every leased lane due at once. Only where no other bridge can be at work: on an embedded Redis.
+
+        The leases stay until the lanes are claimed: they tell that an attempt was begun and never settled.
+        """
         shards = range(SHARDS)
         leases = await self._run(*(("HKEYS", self._keys.of_shard(shard, LEASES)) for shard in shards))
         for shard, lanes in zip(shards, leases, strict=True):
             if lanes:
                 due = [word for lane in lanes for word in (0, lane)]
-                await self._run(
-                    ("ZADD", self._keys.of_shard(shard, LANES), *due),
-                    ("DEL", self._keys.of_shard(shard, LEASES)),
-                )
+                await self._run(("ZADD", self._keys.of_shard(shard, LANES), *due))
 
     async def errand_id(self, pair: Pair, call_id: str) -> str | None:
         """The id of the errand that the call's leg at `pair` created in Cention, once it is known."""
@@ -199,3 +219,19 @@ class Outbox:
         )
         oldest = [at for first in answers[2::3] for at, _ in scored(first)]
         return Backlog(sum(answers[0::3]), sum(answers[1::3]), min(oldest, default=None))
+
+
+def _delivery(
+    epoch: object, delivery_id: str, effect: str, attempts: int, created_at: str, doubt: str, age_ms: str
+) -> Delivery | None:
+    """What a script handed out; None where the effect cannot be read.
+
+    A newer version may have written it during a rolling update. So it is not parked: its lane stands still until the
+    lease ends and, in the end, a replica that knows it has it. No other lane is the worse for it.
+    """
+    try:
+        known, in_doubt = load_effect(effect), doubt == "1"
+        return Delivery(known, str(epoch), int(attempts), int(created_at), in_doubt, max(0, int(age_ms)))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        log.error("a delivery cannot be read; its lane stands still", delivery=delivery_id, error=type(error).__name__)
+        return None

@@ -19,6 +19,9 @@ Position = tuple[int, str]
 """Where in the list of active calls: start, ms since the epoch, and the call's member."""
 
 
+_LOOKED_AT = 100  # calls read at a time at least: a filter may pass over very many
+
+
 @dataclass(frozen=True, slots=True)
 class CallRead:
     """A call and the id of its errand, once Cention has told it."""
@@ -61,15 +64,16 @@ class Reads:
             after: where the page before this one ended; None for the first page.
         """
         found: list[CallRead] = []
+        size = max(limit, _LOOKED_AT)
         while True:
-            names = await self._names(limit, after)
+            names = await self._names(size, after)
             for position, read in zip(names, await self._calls([name for _, name in names]), strict=True):
                 after = position
                 if read is not None and wanted(read.call):
                     found.append(read)
                     if len(found) == limit:
                         return found, position
-            if len(names) < limit:
+            if len(names) < size:
                 return found, None
 
     async def _names(self, limit: int, after: Position | None) -> list[Position]:

@@ -1,16 +1,18 @@
-"""Calls and effects as the JSON that Redis holds: only what is told, so that an active call stays small.
+"""Calls, effects, and the events of the spool as stored JSON: only what is told, so that an active call stays small.
 
 A member that an older version wrote and this one does not know is passed over; one that is missing has its default:
 two versions may run on one Redis during a rolling update.
 """
 
+from dataclasses import asdict
 from typing import Any
 
 import orjson
 
 from bridge.calls.effects import Effect, EffectKind
-from bridge.calls.events import FACT_NAMES, Direction, Facts, Pair
+from bridge.calls.events import FACT_NAMES, CallEvent, Direction, EventKind, Facts, Pair
 from bridge.calls.state import Call, CallState
+from bridge.calls.verdicts import Fault, Rejection
 
 
 def facts_to_dict(facts: Facts) -> dict[str, Any]:
@@ -71,6 +73,7 @@ def dump_effect(effect: Effect) -> bytes:
         "call": effect.call_id,
         "pair": list(effect.pair),
         "at": effect.at,
+        "started": effect.started_at,
         "facts": facts_to_dict(effect.facts),
         "reason": effect.reason,
     }
@@ -91,7 +94,63 @@ def load_effect(raw: bytes | str) -> Effect:
         pair=Pair(*data["pair"]),
         at=data["at"],
         facts=_facts(data["facts"]),
+        started_at=data.get("started", 0),
         reason=data["reason"],
         target=None if target is None else Pair(*target),
         after=data.get("after"),
+    )
+
+
+def dump_event(event: CallEvent) -> bytes:
+    data: dict[str, Any] = {
+        "id": event.event_id,
+        "kind": event.kind,
+        "at": event.occurred_at,
+        "call": event.call_id,
+        "pair": list(event.pair),
+        "facts": facts_to_dict(event.facts),
+    }
+    if event.sequence is not None:
+        data["sequence"] = event.sequence
+    if event.transferred_to is not None:
+        data["to"] = list(event.transferred_to)
+    if event.after is not None:
+        data["after"] = event.after
+    if event.notes:
+        data["notes"] = event.notes
+    if event.body is not None:
+        data["body"] = event.body
+    return orjson.dumps(data)
+
+
+def load_event(raw: bytes | str) -> CallEvent:
+    data = orjson.loads(raw)
+    to = data.get("to")
+    return CallEvent(
+        event_id=data["id"],
+        kind=EventKind(data["kind"]),
+        occurred_at=data["at"],
+        call_id=data["call"],
+        pair=Pair(*data["pair"]),
+        facts=_facts(data["facts"]),
+        sequence=data.get("sequence"),
+        transferred_to=None if to is None else Pair(*to),
+        after=data.get("after"),
+        notes=tuple(data.get("notes", ())),
+        body=data.get("body"),
+    )
+
+
+def dump_rejection(rejection: Rejection) -> bytes:
+    return orjson.dumps(asdict(rejection))
+
+
+def load_rejection(raw: bytes | str) -> Rejection:
+    data = orjson.loads(raw)
+    return Rejection(
+        event_id=data["event_id"],
+        code=data["code"],
+        detail=data["detail"],
+        faults=tuple(Fault(fault["pointer"], fault["code"], fault["detail"]) for fault in data["faults"]),
+        body=data["body"],
     )

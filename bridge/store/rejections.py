@@ -26,17 +26,23 @@ class RejectionStore:
                 ("XADD", self._key, "MAXLEN", "~", self._count_max, "*", "rejection", orjson.dumps(asdict(rejection)))
                 for rejection in rejections
             ]
-            await self._run(*added, ("XTRIM", self._key, "MINID", "~", now_ms() - self._age_ms_max))
+            # Exactly, and the last with its key: what is kept is a person's number and name, however little there is.
+            await self._run(
+                *added, ("XTRIM", self._key, "MINID", self._oldest()), ("PEXPIRE", self._key, self._age_ms_max)
+            )
 
     async def newest(self, limit: int, before: str | None = None) -> list[dict[str, Any]]:
         """Up to `limit` rejections, newest first, each with its `id` and `at`; only those before the id `before`."""
         (entries,) = await self._run(
-            ("XREVRANGE", self._key, f"({before}" if before else "+", "-", "COUNT", limit),
+            ("XREVRANGE", self._key, f"({before}" if before else "+", self._oldest(), "COUNT", limit),
         )
         return [
             {"id": entry_id, "at": rfc3339(int(entry_id.split("-")[0])), **orjson.loads(_field(values, "rejection"))}
             for entry_id, values in entries
         ]
+
+    def _oldest(self) -> int:
+        return now_ms() - self._age_ms_max
 
 
 def _field(values: Any, name: str) -> str:

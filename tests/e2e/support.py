@@ -48,7 +48,7 @@ def settings(tmp_path: Path, redis_url: str, **more: object) -> Settings:
     """Settings of a bridge with a sandbox in this process."""
     file = tmp_path / "empty.toml"
     file.touch()
-    return load(file, environ=environment(redis_url, **more), sandbox=True)
+    return load(file, environ=environment(redis_url, **{"spool__dir": str(tmp_path / "spool"), **more}), sandbox=True)
 
 
 def event(kind: str, call_id: str, pair: tuple[int, int], number: int, **more: Any) -> dict[str, Any]:
@@ -135,7 +135,11 @@ async def start_bridge(tmp_path: Path, env: Mapping[str, str], arguments: Sequen
     empty.touch()
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bridge", "run", "--config", str(empty), *arguments,
-        env={**{name: value for name, value in os.environ.items() if not name.startswith("BRIDGE_")}, **env},
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith("BRIDGE_")},
+            "BRIDGE_SPOOL__DIR": str(tmp_path / "spool"),
+            **env,
+        },
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stderr is not None

@@ -236,7 +236,8 @@ async def test_errands_are_filtered_and_paged(caller: Caller) -> None:
     assert first["next"] == 3
     rest = await caller.view(f"/errands?limit=3&offset={first['next']}")
     assert ([e["referenceId"] for e in rest["errands"]], rest["next"]) == (["c-1", "c-0"], None)
-    assert rest["counts"] == {"errands": 5, "open": 4, "agents": 2, "arrivals": 6}
+    counts = {"errands": 5, "open": 4, "agents": 2, "dirty": 5, "arrivals": 6, "reports": 0}
+    assert rest["counts"] == counts
 
 
 async def test_arrivals_are_the_requests_in_their_order(caller: Caller) -> None:

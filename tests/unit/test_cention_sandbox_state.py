@@ -185,7 +185,7 @@ def test_a_reset_forgets_but_never_counts_back() -> None:
     one = state()
     call(one, "c-1")
     one.reset()
-    assert one.counts == {"errands": 0, "open": 0, "agents": 0, "arrivals": 1}
+    assert one.counts == {"errands": 0, "open": 0, "agents": 0, "dirty": 0, "arrivals": 1, "reports": 0}
     assert call(one, "c-1", end=True).errand_id == FIRST_ERRAND_ID + 1
     assert one.arrivals()[0].sequence == 2
 

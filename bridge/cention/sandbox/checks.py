@@ -1,7 +1,7 @@
 """What the sandbox refuses, and with which errors document. Pure.
 
 As Cention does (notes on its API, "How the server behaves"): 406 for an unreadable body or a member of the wrong JSON
-type; the resource's `type` is not looked at; 401 without a token that it knows.
+type; the resource's `type` is not looked at; 401 without a token that it knows, 403 for one without the claim.
 
 Stricter than its documentation, to find our mistakes early: 415 for a content type with a parameter, 406 for an
 `Accept` whose every JSON:API entry has one, 403 for a resource with an id (all three by JSON:API 1.0); and 406 for an
@@ -19,10 +19,10 @@ from typing import Any, TypeVar
 import orjson
 from pydantic import ValidationError
 
-from bridge.cention.documents import MEDIA_TYPE, Attributes, EndErrand, EndObcall, NewErrand, read_document
+from bridge.cention.documents import MEDIA_TYPE, Document, EndObcall, NewErrand, read_document
 from bridge.cention.sandbox.faults import MATCHED
 
-D = TypeVar("D", bound=Attributes)
+D = TypeVar("D", bound=Document)
 
 _MSISDN = re.compile(r"[1-9][0-9]{0,14}")
 
@@ -55,17 +55,27 @@ class Refused(Exception):
         }
 
 
-def check_negotiation(content_type: str, accept: list[str]) -> None:
+def check_claim(claims: frozenset[str] | None, claim: str) -> None:
+    """Refuses a token that does not carry `claim`; None carries all.
+
+    Raises:
+        Refused: 403.
+    """
+    if claims is not None and claim not in claims:
+        raise Refused(403, ("", f"the token does not carry the claim {claim}"))
+
+
+def check_negotiation(content_type: str | None, accept: list[str]) -> None:
     """Refuses what JSON:API 1.0, "Content Negotiation", "Server Responsibilities" refuses.
 
     Args:
-        content_type: the header's value, "" where there is none.
+        content_type: the header's value, "" where there is none; None: the request carries no document.
         accept: every value of every Accept header.
 
     Raises:
         Refused: 415 or 406.
     """
-    if content_type.strip().lower() != MEDIA_TYPE:
+    if content_type is not None and content_type.strip().lower() != MEDIA_TYPE:
         raise Refused(415, ("", f"Content-Type must be exactly {MEDIA_TYPE}, without a parameter"))
     ours = [entry.strip().lower() for line in accept for entry in line.split(",") if MEDIA_TYPE in entry.lower()]
     if ours and MEDIA_TYPE not in ours:
@@ -103,12 +113,10 @@ def facts_of(body: bytes) -> dict[str, Any]:
     return {name: part[name] for part in parts if isinstance(part, dict) for name in MATCHED if name in part}
 
 
-def _faults(attributes: Attributes) -> Iterator[tuple[str, str]]:
+def _faults(attributes: Document) -> Iterator[tuple[str, str]]:
     match attributes:
         case NewErrand():
             yield from _new_errand(attributes)
-        case EndErrand():
-            pass
         case EndObcall():
             yield from _integration(attributes.integration_name, "/data/attributes")
 

@@ -10,9 +10,9 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, field_validator, model_validator
 
-from bridge.cention.documents import END_ERRANDS, END_OBCALL, NEW_ERRANDS
+from bridge.cention.documents import DIRTY_ERRANDS, END_ERRANDS, END_OBCALL, ERRAND_REPORTS, NEW_ERRANDS
 
-ENDPOINTS = (NEW_ERRANDS, END_ERRANDS, END_OBCALL)
+ENDPOINTS = (NEW_ERRANDS, END_ERRANDS, END_OBCALL, ERRAND_REPORTS, DIRTY_ERRANDS)
 MATCHED = (
     "message_id",
     "referenceId",
@@ -39,6 +39,8 @@ class FaultRule(BaseModel):
 
     endpoint: str = "*"
     """Such as `c3_new_errands`; `*` is every endpoint."""
+    method: Literal["GET", "POST"] | None = None
+    """Only requests with this method; None: with any."""
     match: dict[str, JsonValue] | None = None
     """Members of the document (see `MATCHED`) that must have just these values."""
     status: int | None = Field(default=None, ge=200, le=599)
@@ -51,6 +53,8 @@ class FaultRule(BaseModel):
     """Content-Type of that answer; JSON:API's by default."""
     delay_s: float = Field(default=0.0, ge=0, le=86_400, allow_inf_nan=False)
     """Seconds between the request's arrival and whatever follows."""
+    answer_delay_s: float = Field(default=0.0, ge=0, le=86_400, allow_inf_nan=False)
+    """Seconds between the work and its answer."""
     reset: Literal["before", "after", "midway"] | None = None
     """Break the connection: before the work; after it, with no answer; or after it, in the middle of the answer's body
     (of an answer without one, nothing is sent)."""
@@ -96,8 +100,10 @@ class FaultRule(BaseModel):
             raise ValueError("headers, body and content_type belong to a status")
         if self.status is not None and self.reset is not None:
             raise ValueError("status and reset exclude each other: a broken connection carries no answer")
-        if self.status is None and self.reset is None and self.delay_s == 0:
-            raise ValueError("nothing would go wrong: give a status, a reset or a delay_s")
+        if self.status is not None and self.answer_delay_s:
+            raise ValueError("status and answer_delay_s exclude each other: no work is done")
+        if self.status is None and self.reset is None and self.delay_s == self.answer_delay_s == 0:
+            raise ValueError("nothing would go wrong: give a status, a reset, a delay_s or an answer_delay_s")
         return self
 
 
@@ -116,10 +122,11 @@ class _Active:
     def remaining(self) -> int | None:
         return None if self.rule.times is None else self.rule.times - self.hits
 
-    def applies(self, endpoint: str, facts: Mapping[str, Any]) -> bool:
+    def applies(self, endpoint: str, method: str, facts: Mapping[str, Any]) -> bool:
         rule = self.rule
         return (
             rule.endpoint in ("*", endpoint)
+            and rule.method in (None, method)
             and self.remaining != 0
             and all(_same(facts.get(name), value) for name, value in (rule.match or {}).items())
             and (rule.probability >= 1 or self._dice.random() < rule.probability)
@@ -159,15 +166,16 @@ class Faults:
     def clear(self) -> None:
         self._active = []
 
-    def next_for(self, endpoint: str, facts: Mapping[str, Any]) -> FaultRule | None:
+    def next_for(self, endpoint: str, facts: Mapping[str, Any], method: str = "POST") -> FaultRule | None:
         """The rule that decides about a request, and counts it; None where all goes well.
 
         Args:
             endpoint: such as `c3_new_errands`.
             facts: the members of `MATCHED` that the request's document has.
+            method: `GET` or `POST`.
         """
         for active in self._active:
-            if active.applies(endpoint, facts):
+            if active.applies(endpoint, method, facts):
                 active.hits += 1
                 return active.rule
         return None

@@ -4,12 +4,12 @@ Invariants: a program reads and sets in-process just what it would over HTTP; a 
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from aiohttp import web
 
-from bridge.cention.sandbox.endpoints import Endpoints
+from bridge.cention.sandbox.endpoints import Endpoints, Tokens
 from bridge.cention.sandbox.faults import FaultRule, Faults
 from bridge.cention.sandbox.state import Arrival, Errand, State
 from bridge.cention.sandbox.views import Views
@@ -25,18 +25,24 @@ class Sandbox:
     """A Cention server in memory.
 
     Args:
-        tokens: the bearer tokens that are accepted; None accepts any that is not empty.
+        tokens: the bearer tokens that are accepted, with every claim; or a mapping of each to the claims it carries
+            (named as in `cention.tokens`: `create_errand`, `errand_data`); None accepts any that is not empty.
         errands_max: errands kept; the one that ended first is dropped first.
         arrivals_max: requests kept in the record of arrivals; the oldest is dropped first.
     """
 
     def __init__(
-        self, *, tokens: frozenset[str] | None = None, errands_max: int = 100_000, arrivals_max: int = 200_000
+        self,
+        *,
+        tokens: Collection[str] | Mapping[str, Collection[str]] | None = None,
+        errands_max: int = 100_000,
+        arrivals_max: int = 200_000,
     ) -> None:
         self._state = State(errands_max=errands_max, arrivals_max=arrivals_max)
         self._faults = Faults()
         self._stopping = asyncio.Event()
-        self._endpoints = Endpoints(self._state, self._faults, tokens=tokens, stopping=self._stopping)
+        claims = None if tokens is None else _claims(tokens)
+        self._endpoints = Endpoints(self._state, self._faults, tokens=claims, stopping=self._stopping)
         self._views = Views(self._state, self._faults)
         self._runner: web.AppRunner | None = None
 
@@ -102,6 +108,16 @@ class Sandbox:
         """The open errands that an agent is busy with, oldest first."""
         return self._state.busy_with((device_id, extension_id))
 
+    @property
+    def dirty(self) -> list[int]:
+        """The ids of the errands that have changed since their report was read, the longest changed first."""
+        return self._state.dirty()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What is kept, and what was ever done: `errands`, `open`, `agents`, `dirty`; `arrivals`, `reports`."""
+        return self._state.counts
+
     def reset(self) -> None:
         """Forgets errands, agents and arrivals; faults stay."""
         self._state.reset()
@@ -111,3 +127,9 @@ class Sandbox:
 
     async def _stopped(self, _app: web.Application) -> None:
         self._stopping.set()
+
+
+def _claims(tokens: Collection[str] | Mapping[str, Collection[str]]) -> Tokens:
+    if isinstance(tokens, Mapping):
+        return {token: frozenset(claims) for token, claims in tokens.items()}
+    return dict.fromkeys(tokens)

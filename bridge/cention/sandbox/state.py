@@ -6,11 +6,12 @@ Invariants:
 - Bounded: at most `errands_max` errands and `_DOCUMENT_BYTES_MAX` of documents; the errand that ended first is dropped
   first, and the oldest one when none has ended. At most `arrivals_max` arrivals; the oldest is dropped first.
 - Errand ids and arrival numbers count up and are never given twice, not even after a reset.
+- An errand is dirty from when it is made or changed until its report is read; whoever likes marks it again.
 - An agent is busy with exactly its open errands that came with `integrationData`.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -116,6 +117,8 @@ class State:
         self._ended: dict[int, None] = {}  # in the order of their ends
         self._references: dict[Reference, int] = {}
         self._agents: dict[Pair, Agent] = {}
+        self._dirty: dict[int, None] = {}  # in the order in which they became so
+        self._reports = 0
         self._arrivals: deque[Arrival] = deque(maxlen=arrivals_max)
         self._bytes = 0
         self._next_id = FIRST_ERRAND_ID
@@ -123,7 +126,7 @@ class State:
 
     def reset(self) -> None:
         """Forgets errands, agents and arrivals."""
-        for kept in (self._errands, self._ended, self._references, self._agents, self._arrivals):
+        for kept in (self._errands, self._ended, self._references, self._agents, self._arrivals, self._dirty):
             kept.clear()
         self._bytes = 0
 
@@ -135,6 +138,7 @@ class State:
         known = self._known(data) if data is not None and data.end_session else None
         errand = known or self._create(data, document)
         errand.updated_at = now_ms()
+        self._dirty[errand.errand_id] = None
         if data is not None and data.link:
             errand.link = data.link
         if new.msg is not None and new.msg.message_id is not None:
@@ -172,7 +176,25 @@ class State:
         self._drop_what_is_too_much()
         return errand
 
+    def read_report(self, errand_id: int) -> tuple[Errand, bool] | None:
+        """The errand and whether it was dirty, which it is no longer; None where there is none with that id."""
+        errand = self._errands.get(errand_id)
+        if errand is None:
+            return None
+        self._reports += 1
+        was_dirty = errand_id in self._dirty
+        self._dirty.pop(errand_id, None)
+        return errand, was_dirty
+
+    def mark_dirty(self, errand_ids: Iterable[int]) -> None:
+        """Lets errands count as changed; ids that are not known are passed over."""
+        self._dirty.update(dict.fromkeys(i for i in errand_ids if i in self._errands))
+
     # What views and tests read.
+
+    def dirty(self) -> list[int]:
+        """The ids of the errands that have changed, the longest changed first."""
+        return list(self._dirty)
 
     def errand(self, errand_id: int) -> Errand | None:
         return self._errands.get(errand_id)
@@ -198,12 +220,14 @@ class State:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many of each are kept, and how many requests were ever worked on."""
+        """How many of each are kept, and how many requests were ever worked on and reports ever read."""
         return {
             "errands": len(self._errands),
             "open": len(self._errands) - len(self._ended),
             "agents": len(self._agents),
+            "dirty": len(self._dirty),
             "arrivals": self._sequence,
+            "reports": self._reports,
         }
 
     # How it is kept.
@@ -230,6 +254,7 @@ class State:
 
     def _end(self, errand: Errand, endpoint: str, document: bytes | None) -> None:
         errand.updated_at = now_ms()
+        self._dirty[errand.errand_id] = None
         if document is not None:
             self._bytes -= errand.size
             errand.end_document = document
@@ -253,6 +278,7 @@ class State:
         while len(self._errands) > self._errands_max or (self._bytes > _DOCUMENT_BYTES_MAX and len(self._errands) > 1):
             errand = self._errands.pop(next(iter(self._ended or self._errands)))
             self._bytes -= errand.size
+            self._dirty.pop(errand.errand_id, None)
             if errand.ended_at is None:
                 self._free(errand)
             else:

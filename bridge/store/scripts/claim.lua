@@ -4,33 +4,48 @@
 --
 -- KEYS  1 lanes  2 leases  3 epoch
 -- ARGV  1 now, ms (0: this server's clock)   2 how many at most   3 lease, ms   4 wait for a hand-over, ms
---       5 what the shard's keys begin with
--- Returns a flat list: pair, epoch, id, effect, attempts (this one included), created; again for each lane.
+--       5 what the shard's keys begin with   6 a word that no other claim has
+-- Returns how many more lanes of the shard are due, then a flat list: pair, epoch, id, effect, attempts (this one
+-- included), created, doubt, age in ms; again for each lane. The age is told, since a worker's clock may differ from
+-- the one that `created` was read off.
+-- doubt is 1 when an attempt before this one may have been carried out: it came to an unknown end, or it was never
+-- settled, since its worker died or was stopped beyond its lease.
 local now = tonumber(ARGV[1])
 if now == 0 then
   local t = redis.call('TIME')
   now = t[1] * 1000 + math.floor(t[2] / 1000)
 end
-local out = {}
+-- Where memory is full, Redis refuses a script whose first write needs some. What is delivered makes room.
+redis.call('HDEL', KEYS[2], '')
+local out = {0}
 for _, lane in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])) do
-  local id = redis.call('LINDEX', ARGV[5] .. 'lane:' .. lane, 0)
-  if not id then
+  local id = redis.pcall('LINDEX', ARGV[5] .. 'lane:' .. lane, 0)
+  local key = type(id) == 'string' and ARGV[5] .. 'delivery:' .. id
+  local after = key and redis.pcall('HGET', key, 'after')
+  if type(id) == 'table' or type(after) == 'table' then
+    -- An error: a cluster is moving the slot, and what this lane needs is at its new node already. Due again there.
+    redis.call('ZADD', KEYS[1], now + tonumber(ARGV[3]), lane)
+  elseif not id then
     redis.call('ZREM', KEYS[1], lane)
     redis.call('HDEL', KEYS[2], lane)
   else
-    local key = ARGV[5] .. 'delivery:' .. id
-    local after = redis.call('HGET', key, 'after')
     if after and after ~= '' then
       redis.call('ZADD', KEYS[1], now + tonumber(ARGV[4]), lane)
       redis.call('HDEL', KEYS[2], lane)
     else
-      local epoch = redis.call('INCR', KEYS[3])
+      if redis.call('HEXISTS', KEYS[2], lane) == 1 then redis.call('HSET', key, 'doubt', '1') end
+      -- The word, since a failover can take the counter back: a lease that was lost with it is not this one.
+      local epoch = redis.call('INCR', KEYS[3]) .. '-' .. ARGV[6]
       redis.call('HSET', KEYS[2], lane, epoch)
       redis.call('ZADD', KEYS[1], now + tonumber(ARGV[3]), lane)
       local attempts = redis.call('HINCRBY', key, 'attempts', 1)
-      local held = redis.call('HMGET', key, 'effect', 'created')
-      for _, value in ipairs({lane, epoch, id, held[1] or '', attempts, held[2] or now}) do out[#out + 1] = value end
+      local held = redis.call('HMGET', key, 'effect', 'created', 'doubt')
+      local created = tonumber(held[2] or now)
+      for _, value in ipairs({lane, epoch, id, held[1] or '', attempts, created, held[3] or '0', now - created}) do
+        out[#out + 1] = value
+      end
     end
   end
 end
+out[1] = redis.call('ZCOUNT', KEYS[1], '-inf', now)
 return out

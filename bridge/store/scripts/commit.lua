@@ -1,7 +1,7 @@
 -- One event's whole effect in one step: the call, the duplicate mark, the timeline entry, the timer and the deliveries.
 -- Source: architecture, "One atomic commit". Keys: bridge/store/keys.py.
 --
--- KEYS  1 pair  2 ended  3 seen  4 timeline  5 lane  6 lanes  7 timers  8 active  9 waiting
+-- KEYS  1 pair  2 ended  3 seen  4 timeline  5 lane  6 lanes  7 timers  8 active  9 waiting  10 parked  11 delivered
 -- ARGV  1 now, ms (0: this server's clock)   2 version that the decision was made on
 --       3 call id   4 the call's member in timers and active   5 the pair's name in lanes
 --       6 where the call goes: live (listed), hidden (kept, not listed) or ended
@@ -17,7 +17,10 @@ if now == 0 then
 end
 local call_id, place = ARGV[3], ARGV[6]
 
-if ARGV[10] ~= '0' and redis.call('EXISTS', KEYS[3]) == 1 then return 'duplicate' end
+if ARGV[10] ~= '0' and redis.call('EXISTS', KEYS[3]) == 1 then
+  redis.call('PEXPIRE', KEYS[3], ARGV[10])  -- a write: WAIT behind it then speaks for the first one too
+  return 'duplicate'
+end
 if (redis.call('HGET', KEYS[1], 'v') or '0') ~= ARGV[2] then return 'conflict' end
 if ARGV[15] == '1' then
   local due = redis.call('ZSCORE', KEYS[7], ARGV[4])
@@ -36,6 +39,9 @@ if place == 'ended' then
   redis.call('ZREM', KEYS[8], ARGV[4])
 else
   redis.call('HSET', KEYS[1], 'c:' .. call_id, ARGV[7])
+  -- A call that came back keeps the id of its first errand until it has another: the first's close may still wait.
+  local errand = redis.call('HGET', KEYS[2], 'errand')
+  if errand then redis.call('HSET', KEYS[1], 'e:' .. call_id, errand) end
   redis.call('DEL', KEYS[2])
   if place == 'live' then redis.call('ZADD', KEYS[8], ARGV[8], ARGV[4]) end
 end
@@ -54,6 +60,10 @@ redis.call('PEXPIRE', KEYS[4], place == 'ended' and ARGV[11] or ARGV[12])
 
 for i = 17, #ARGV, 3 do
   local id = ARGV[i]
+  -- A PBX that counts its calls anew comes to ids that were used: nothing of the old delivery may cling to this one.
+  redis.call('DEL', ARGV[16] .. id)
+  redis.call('ZREM', KEYS[10], id)
+  redis.call('ZREM', KEYS[11], id)
   redis.call('HSET', ARGV[16] .. id, 'effect', ARGV[i + 1], 'created', now, 'attempts', 0, 'state', 'waiting',
     'after', ARGV[i + 2])
   redis.call('RPUSH', KEYS[5], id)

@@ -1,0 +1,92 @@
+"""Scenarios in which Redis is killed, or cannot be reached as it should be.
+
+Each bridge has one exchange of its own here: while Redis is away, bridges know nothing of each other, so only events
+that go to one bridge have an order to keep (docs/faults.md, "What is not promised").
+"""
+
+from benchmarks.faults.proxy import Fault, Kind
+from benchmarks.faults.scenario import LEASE_S, Scenario
+from benchmarks.faults.world import World
+
+
+async def redis_killed(world: World) -> None:
+    for _ in range(world.kills(3)):
+        await world.lapse(world.dice.uniform(0.2, 1.0))
+        with world.disturbance(forgets=True):
+            await world.redis.kill()
+            await world.lapse(world.dice.uniform(0.0, 0.4))
+            await world.redis.start()
+
+
+async def redis_and_bridge_killed(world: World) -> None:
+    for _ in range(world.kills(2)):
+        await world.lapse(world.dice.uniform(0.2, 0.8))
+        with world.disturbance(forgets=True):
+            await world.redis.kill()
+            await world.lapse(0.5)  # so that a bridge that keeps events elsewhere meanwhile has some
+            slot = world.dice.choice(world.fleet.slots)
+            await world.fleet.kill(slot)
+            await world.redis.start()
+            await world.add_bridge(slot)
+
+
+async def redis_refused(world: World) -> None:
+    await world.failing(list(world.redis_links.values()), Fault(Kind.REFUSE), 2.0)
+
+
+async def redis_lost_by_one(world: World) -> None:
+    with world.disturbance(forgets=True):
+        await world.failing([world.redis_links[0]], Fault(Kind.REFUSE), 1.5 * LEASE_S)
+
+
+async def redis_reply_lost(world: World) -> None:
+    await world.failing(list(world.redis_links.values()), Fault(Kind.RESET_AFTER, probability=0.1), 3.0)
+
+
+async def redis_stalls(world: World) -> None:
+    for _ in range(2):
+        await world.failing(list(world.redis_links.values()), Fault(Kind.HOLD), 1.5)
+        await world.lapse(0.5)
+
+
+async def redis_stalls_for_one(world: World) -> None:
+    with world.disturbance(forgets=True):
+        await world.failing([world.redis_links[0]], Fault(Kind.HOLD), 1.5 * LEASE_S)
+
+
+async def redis_slow(world: World) -> None:
+    await world.failing(list(world.redis_links.values()), Fault(Kind.DELAY, delay_s=0.2), 2.0)
+
+
+SCENARIOS = (
+    Scenario("redis_killed", "SIGKILL of Redis (fsync always) under load, and its restart.", redis_killed, sticks=True),
+    Scenario(
+        "redis_and_bridge_killed",
+        "SIGKILL of Redis, and of a bridge while Redis is away.",
+        redis_and_bridge_killed,
+        sticks=True,
+    ),
+    Scenario("redis_refused", "Redis refuses connections for 2 s.", redis_refused, sticks=True),
+    Scenario(
+        "redis_lost_by_one",
+        "One of two bridges cannot reach Redis for one and a half leases.",
+        redis_lost_by_one,
+        sticks=True,
+    ),
+    Scenario(
+        "redis_reply_lost", "One in ten of Redis's answers is cut off, its work done.", redis_reply_lost, sticks=True
+    ),
+    Scenario(
+        "redis_stalls",
+        "Redis stands still for longer than redis.timeout_s, then does what it was asked.",
+        redis_stalls,
+        sticks=True,
+    ),
+    Scenario(
+        "redis_stalls_for_one",
+        "Redis stands still for one of two bridges, until its leases have run out.",
+        redis_stalls_for_one,
+        sticks=True,
+    ),
+    Scenario("redis_slow", "Every answer of Redis comes 0.2 s late.", redis_slow, sticks=True),
+)

@@ -1,0 +1,414 @@
+"""A Redis that refuses, lags, is not there yet, or lets us do only what we must: the bridge on real servers.
+
+What single commands meet is in test_connection.py; here it is the store and the service as a whole.
+"""
+
+import asyncio
+import re
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from click.testing import CliRunner
+from redis.exceptions import BusyLoadingError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from bridge import app
+from bridge.calls.events import EventKind
+from bridge.cli import main
+from bridge.store.calls import Commit
+from bridge.store.connection import Connection, Durability
+from bridge.store.errors import StoreUnavailable
+from bridge.store.inspection import inspect
+from bridge.store.outbox import Settlement
+from tests.e2e.support import ended, event, eventually, inbound, outbound, post, settings, told
+from tests.fakes.redis_servers import RedisServer, newest, replicated, server
+from tests.integration.store_support import INBOUND, Bench, bench
+
+ROOT = Path(__file__).parents[2]
+PAIR = (1000, 1001)
+
+
+@pytest.fixture
+async def master(tmp_path: Path) -> AsyncIterator[RedisServer]:
+    async with server(tmp_path / "redis", {"appendonly": "yes", "appendfsync": "no"}) as it:
+        yield it
+
+
+@asynccontextmanager
+async def service(tmp_path: Path, url: str, **more: object) -> AsyncIterator[tuple[app.Service, aiohttp.ClientSession]]:
+    """A bridge on `url`, with a sandbox, and without a spool unless `more` says so."""
+    given = settings(tmp_path, url, **{"spool__enabled": False, "redis__timeout_s": 1, **more})
+    async with app.running(given, sandbox_port=0) as it, aiohttp.ClientSession() as http:
+        yield it, http
+
+
+async def status(http: aiohttp.ClientSession, url: str) -> int:
+    async with http.get(url) as response:
+        return response.status
+
+
+async def until_ready(it: app.Service, http: aiohttp.ClientSession, *, ready: bool = True) -> None:
+    async def is_so() -> bool:
+        return (await status(http, f"{it.admin_url}/readyz") == 200) is ready
+
+    await eventually(is_so, f"readiness is {ready}")
+
+
+async def delivered(it: app.Service, number: int) -> list[str]:
+    assert it.sandbox is not None
+    sandbox = it.sandbox
+    await eventually(lambda: len(told(sandbox)) >= number, f"{number} messages")
+    return told(sandbox)
+
+
+# The service while Redis refuses
+
+
+async def test_a_service_starts_before_its_redis(tmp_path: Path) -> None:
+    async with server(tmp_path / "redis", start=False) as late, service(tmp_path, late.url) as (it, http):
+        await until_ready(it, http, ready=False)
+        assert await status(http, f"{it.admin_url}/livez") == 200
+        assert await post(http, it.intake_url, inbound("c-1", PAIR)) == 503
+        await late.start()
+        await until_ready(it, http)
+        assert await post(http, it.intake_url, inbound("c-1", PAIR)) == 202
+        assert await delivered(it, 1) == ["1000/1001 open c-1"]
+
+
+async def test_a_demoted_master_is_left_alone_until_it_is_one_again(master: RedisServer, tmp_path: Path) -> None:
+    async with service(tmp_path, master.url) as (it, http):
+        assert await post(http, it.intake_url, inbound("c-1", PAIR)) == 202
+        await delivered(it, 1)
+        await master.ask("REPLICAOF", "127.0.0.1", 1)
+        assert await post(http, it.intake_url, ended("c-1", PAIR)) == 503
+        await until_ready(it, http, ready=False)
+        await master.ask("CONFIG", "SET", "replica-serve-stale-data", "no")  # MASTERDOWN, to reads too
+        assert await post(http, it.intake_url, ended("c-1", PAIR)) == 503
+        await master.ask("REPLICAOF", "NO", "ONE")
+        await until_ready(it, http)
+        assert await post(http, it.intake_url, ended("c-1", PAIR)) == 202
+        assert len(await delivered(it, 2)) == 2
+
+
+async def test_a_server_that_is_loading_is_waited_for(master: RedisServer, tmp_path: Path) -> None:
+    await master.ask("CONFIG", "SET", "rdbcompression", "no")
+    await master.ask("DEBUG", "POPULATE", 400, "filler", 20_000)
+    await master.ask("BGREWRITEAOF")
+
+    async def rewritten() -> bool:
+        info = await master.info("persistence")
+        return not info["aof_rewrite_in_progress"] and info["aof_last_bgrewrite_status"] == "ok"
+
+    await eventually(rewritten, "the file is rewritten")
+    async with service(tmp_path, master.url) as (it, http):
+        await until_ready(it, http)
+        await master.kill()
+        master.settings = {**master.settings, "key-load-delay": 4000}  # µs a key
+        await master.start(ready=False)
+
+        async def is_loading() -> bool:
+            try:
+                await master.ask("GET", "none")
+            except BusyLoadingError:
+                return True
+            except RedisConnectionError:
+                return False
+            raise AssertionError("it was never seen loading")
+
+        await eventually(is_loading, "the server loads")
+        assert await post(http, it.intake_url, inbound("c-1", PAIR)) == 503
+        await master.until_it_answers()
+        await until_ready(it, http)
+        assert await post(http, it.intake_url, inbound("c-1", PAIR)) == 202
+
+
+async def test_what_waits_is_delivered_while_memory_is_full(master: RedisServer, tmp_path: Path) -> None:
+    async with service(tmp_path, master.url, delivery__schedule_s=[0.2], delivery__breaker_open_s=0.2) as (it, http):
+        assert it.sandbox is not None
+        it.sandbox.set_faults([{"endpoint": "*", "status": 503}])
+        for number in range(20):
+            assert await post(http, it.intake_url, inbound(f"c-{number}", (1000, number))) == 202
+        await master.ask("CONFIG", "SET", "maxmemory", 1)
+        it.sandbox.set_faults([])
+        assert await post(http, it.intake_url, inbound("late", PAIR)) == 503
+        await until_ready(it, http, ready=False)
+        assert sorted(await delivered(it, 20)) == sorted(f"1000/{n} open c-{n}" for n in range(20))
+        await master.ask("CONFIG", "SET", "maxmemory", 0)
+        await until_ready(it, http)
+        assert await post(http, it.intake_url, inbound("late", PAIR)) == 202
+        assert len(await delivered(it, 21)) == 21, "nothing of it was told twice"
+
+
+async def test_a_server_without_its_replicas_takes_no_events(tmp_path: Path) -> None:
+    # min-replicas-to-write covers scripts too.
+    async with replicated(tmp_path, {"min-replicas-to-write": 1, "min-replicas-max-lag": 1}) as (master, replica):
+
+        async def taken(call_id: str) -> bool:
+            return await post(http, it.intake_url, inbound(call_id, PAIR)) == 202
+
+        async with service(tmp_path, master.url) as (it, http):
+            await eventually(lambda: taken("c-1"), "the replica counts as good")
+            await replica.kill()
+            await until_ready(it, http, ready=False)
+            assert not await taken("c-2")
+            await replica.start()
+            await until_ready(it, http)
+            await eventually(lambda: taken("c-2"), "it is taken again")
+
+
+# Waiting for replicas
+
+
+@asynccontextmanager
+async def waiting_bench(url: str, durability: Durability) -> AsyncIterator[Bench]:
+    async with bench(url) as store:
+        await store.connection.close()
+        connection = Connection(url, timeout_s=5, durability=durability)
+        try:
+            yield Bench(connection, store.keys, store.retention)
+        finally:
+            await connection.close()
+
+
+async def test_what_no_replica_has_is_not_promised(tmp_path: Path) -> None:
+    async with (
+        replicated(tmp_path) as (master, replica),
+        waiting_bench(master.url, Durability(replicas=1, timeout_ms=100)) as store,
+    ):
+        await store.start(call_id="c-1")
+        assert await replica.ask("EXISTS", store.keys.index("c-1")) == 1
+        claimed = await store.claim()
+        (delivery,) = claimed.values()
+
+        replica.send_signal(signal.SIGSTOP)
+        asked = store.event(EventKind.STARTED, call_id="c-2", facts=INBOUND)
+        with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+            await store.take(asked)
+        loaded = await store.calls.load(asked)
+        assert loaded.seen, "it was written; nobody was told so"
+        for again in (store.calls.confirm(asked), store.commit(asked, loaded)):
+            with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+                await again
+        with pytest.raises(StoreUnavailable):
+            await store.outbox.settle(delivery, Settlement.DELIVERED)
+        with pytest.raises(StoreUnavailable):
+            await store.connection.check(store.keys.writable())
+
+        replica.send_signal(signal.SIGCONT)
+        await eventually(lambda: answers(store.connection.check(store.keys.writable())), "the replica confirms")
+        await store.calls.confirm(asked)
+        assert await store.commit(asked, loaded) is Commit.DUPLICATE
+        following = await store.outbox.settle(delivery, Settlement.DELIVERED)
+        assert following is not None
+        assert (following.effect.call_id, following.attempt) == ("c-2", 1), "it goes on where it was"
+
+
+async def answers(asked: Any) -> bool:
+    try:
+        await asked
+    except StoreUnavailable:
+        return False
+    return True
+
+
+async def test_reads_do_not_wait_for_replicas(tmp_path: Path) -> None:
+    async with (
+        replicated(tmp_path) as (master, replica),
+        waiting_bench(master.url, Durability(replicas=1, timeout_ms=4000)) as store,
+    ):
+        await store.start(call_id="c-1")
+        replica.send_signal(signal.SIGSTOP)
+        taking = asyncio.create_task(store.start(call_id="c-2"))
+        for _ in range(20):
+            await store.calls.load(store.event(EventKind.STARTED))
+        assert not taking.done()
+        replica.send_signal(signal.SIGCONT)
+        await taking
+
+
+async def test_a_sender_hears_of_acceptance_when_a_replica_has_it(tmp_path: Path) -> None:
+    async with replicated(tmp_path) as (master, replica):
+        waits = {"redis__wait_replicas": 1, "redis__wait_timeout_ms": 100}
+        async with service(tmp_path, master.url, **waits) as (it, http):
+            assert await post(http, it.intake_url, inbound("c-1", PAIR)) == 202
+            await delivered(it, 1)
+            replica.send_signal(signal.SIGSTOP)
+            for _ in range(2):  # a repetition is a duplicate, and no more durable than the first
+                assert await post(http, it.intake_url, outbound("c-2", PAIR)) == 503
+            await until_ready(it, http, ready=False)
+            replica.send_signal(signal.SIGCONT)
+            await until_ready(it, http)
+            assert await post(http, it.intake_url, outbound("c-2", PAIR)) == 200
+            assert await delivered(it, 2) == ["1000/1001 open c-1", "1000/1001 open c-2"]
+
+
+async def test_an_older_redis_cannot_be_asked_for_its_disk(master: RedisServer) -> None:
+    async with waiting_bench(master.url, Durability(aof=True)) as store:
+        with pytest.raises(StoreUnavailable, match="cannot be waited for"):
+            await store.start()
+        _, findings = await inspect(store.connection)
+        assert [finding.text for finding in findings if finding.fatal] == [
+            "is older than 7.2, which redis.wait_aof needs: every event would be refused"
+        ]
+
+
+@pytest.mark.ci
+async def test_the_disk_of_a_newer_redis_is_waited_for(tmp_path: Path) -> None:
+    aof = {"appendonly": "yes", "appendfsync": "everysec"}
+    async with (
+        replicated(tmp_path, aof, binary=newest()) as (master, replica),
+        waiting_bench(master.url, Durability(replicas=1, timeout_ms=4000, aof=True)) as store,
+    ):
+        await store.start(call_id="c-1")
+        assert await inspect(store.connection) == ({master.url.removeprefix("redis://"): "8.2.3"}, [])
+        await replica.ask("CONFIG", "SET", "appendonly", "no")
+        await master.ask("CONFIG", "SET", "appendfsync", "always")
+        async with waiting_bench(master.url, Durability(timeout_ms=4000, aof=True)) as alone:
+            await alone.start(call_id="c-2")
+        async with waiting_bench(master.url, Durability(replicas=1, timeout_ms=200, aof=True)) as hasty:
+            with pytest.raises(StoreUnavailable, match="0 of 1 replicas had it, on disk"):
+                await hasty.start(call_id="c-3")
+        await master.ask("CONFIG", "SET", "appendonly", "no")
+        with pytest.raises(StoreUnavailable, match="appendonly"):
+            await store.start(call_id="c-4")
+
+
+async def test_a_failover_does_not_bring_an_old_lease_back(tmp_path: Path) -> None:
+    """The counter of leases that a replica knows may be behind: the same number would be given out again."""
+    async with replicated(tmp_path) as (master, replica):
+        async with bench(master.url) as store:
+            await store.start(call_id="c-1")
+            await store.end(call_id="c-1")
+            assert await master.ask("WAIT", 1, 1000) == 1
+            await replica.ask("REPLICAOF", "NO", "ONE")
+            lost = await store.claim()
+        async with bench(replica.url) as store:
+            (ours,) = lost.values()
+            (theirs,) = (await store.claim()).values()
+            assert theirs.effect == ours.effect
+            assert theirs.epoch != ours.epoch
+            assert await store.outbox.settle(ours, Settlement.DELIVERED) is None
+            assert len(await store.lane()) == 2
+
+
+# Only what we must
+
+
+def documented_acl(name: str) -> list[str]:
+    """The rules of a user in docs/redis.md."""
+    (line,) = re.findall(rf"^user {name} (.*)$", (ROOT / "docs" / "redis.md").read_text("utf-8"), re.MULTILINE)
+    return list(line.split())
+
+
+def commands_of_the_bridge() -> set[str]:
+    """What the store's scripts and modules ask of a Redis of somebody's own, as ACLs name it."""
+    found = set()
+    for script in (ROOT / "bridge" / "store" / "scripts").glob("*.lua"):
+        found |= set(re.findall(r"redis\.p?call\('([A-Z]+)'", script.read_text("utf-8")))
+    for module in (ROOT / "bridge" / "store").glob("[!e]*.py"):  # the embedded server has no users
+        found |= set(re.findall(r"\(\"([A-Z]{3,}(?: [A-Z]+)?)\"[,)]", module.read_text("utf-8")))
+    elsewhere = {"sentinel", "waitaof", "hkeys"}  # of the sentinels, added where it is used, on an embedded one
+    parts = {"cluster": "cluster|slots", "script load": "script|load"}
+    return {parts.get(command.lower(), command.lower()) for command in found} - elsewhere
+
+
+async def test_the_documented_user_may_do_what_the_bridge_does_and_no_more(master: RedisServer, tmp_path: Path) -> None:
+    await master.ask("ACL", "SETUSER", "aventa-bridge", *documented_acl("aventa-bridge"))
+    url = f"redis://aventa-bridge:PASSWORD@127.0.0.1:{master.port}"
+    async with service(tmp_path, url) as (it, http):
+        await until_ready(it, http)
+        for sent in (
+            inbound("c-1", PAIR),
+            event("transferred", "c-1", PAIR, 2, transferredTo={"deviceId": 2000, "extensionId": 2001}),
+            ended("c-1", (2000, 2001)),
+            outbound("c-2", PAIR),
+        ):
+            assert await post(http, it.intake_url, sent) == 202
+        assert await post(http, it.intake_url, {**inbound("c-3", PAIR), "deviceId": "none"}) == 422
+        assert await post(http, it.intake_url, outbound("c-2", PAIR)) == 200
+        assert len(await delivered(it, 5)) == 5
+        for path in ("/v1/calls", "/v1/calls/1000/1001", "/v1/calls/c-1", "/v1/rejections", "/metrics"):
+            assert await status(http, it.admin_url + path) == 200, path
+        result = await asyncio.to_thread(
+            CliRunner(env={"BRIDGE_REDIS__URL": url}).invoke, main, ["check", "--sandbox"], catch_exceptions=False
+        )
+        assert (result.exit_code, result.output.count("ok ")) == (0, 2), result.output
+    refused = await master.ask("ACL", "LOG")
+    assert refused == []
+
+
+def test_the_documented_user_has_every_command_and_no_other() -> None:
+    granted = {rule.removeprefix("+") for rule in documented_acl("aventa-bridge") if rule.startswith("+")}
+    assert granted == commands_of_the_bridge() | {"ping", "select", "client|setinfo"}
+
+
+async def test_a_redis_that_tells_nothing_of_itself_will_do(master: RedisServer, tmp_path: Path) -> None:
+    """As one that somebody else runs for us: no CONFIG, no INFO."""
+    rules = [rule for rule in documented_acl("aventa-bridge") if rule != "+info"]
+    await master.ask("ACL", "SETUSER", "aventa-bridge", *rules)
+    url = f"redis://aventa-bridge:PASSWORD@127.0.0.1:{master.port}"
+    async with service(tmp_path, url) as (it, http):
+        assert await post(http, it.intake_url, inbound("c-1", PAIR)) == 202
+        await delivered(it, 1)
+    connection = Connection(url, timeout_s=5)
+    _, findings = await inspect(connection)
+    await connection.close()
+    assert [(finding.fatal, finding.text.partition(",")[0]) for finding in findings] == [
+        (False, "does not let the bridge ask INFO")
+    ]
+
+
+async def test_a_login_that_is_refused_is_mended_without_a_restart(master: RedisServer, tmp_path: Path) -> None:
+    url = f"redis://aventa-bridge:PASSWORD@127.0.0.1:{master.port}"
+    async with service(tmp_path, url) as (it, http):
+        assert await post(http, it.intake_url, inbound("c-1", PAIR)) == 503
+        await master.ask("ACL", "SETUSER", "aventa-bridge", "on", ">PASSWORD", "~*", "+ping")
+        await until_ready(it, http, ready=False)
+        await master.ask("ACL", "SETUSER", "aventa-bridge", *documented_acl("aventa-bridge"))
+        await until_ready(it, http)
+        assert await post(http, it.intake_url, inbound("c-1", PAIR)) == 202
+
+
+# What is said of a server
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"maxmemory-policy": "allkeys-lru", "appendonly": "yes"}, "set maxmemory-policy allkeys-lru to noeviction"),
+        ({"cluster-enabled": "yes", "appendonly": "yes"}, "redis.url must start with redis+cluster://"),
+        ({"replicaof": "127.0.0.1 1", "appendonly": "yes"}, "is a replica, which takes no writes"),
+    ],
+)
+async def test_what_would_lose_calls_is_said(tmp_path: Path, given: dict[str, object], said: str) -> None:
+    async with server(tmp_path / "redis", given) as it:
+        result = await asyncio.to_thread(
+            CliRunner(env={"BRIDGE_REDIS__URL": it.url}).invoke, main, ["check", "--sandbox"], catch_exceptions=False
+        )
+        assert result.exit_code == 2
+        assert said in result.output
+        assert result.output.splitlines()[-1].startswith(f"fault redis: 127.0.0.1:{it.port} ")
+
+
+async def test_what_might_lose_calls_is_a_warning(tmp_path: Path) -> None:
+    async with server(tmp_path / "redis") as it:
+        result = await asyncio.to_thread(
+            CliRunner(env={"BRIDGE_REDIS__URL": it.url}).invoke, main, ["check", "--sandbox"], catch_exceptions=False
+        )
+        assert result.exit_code == 0
+        assert "warn  redis: 127.0.0.1:" in result.output
+        assert "keeps no append-only file" in result.output
+
+
+async def test_too_few_replicas_are_said(tmp_path: Path) -> None:
+    async with replicated(tmp_path, {"appendonly": "yes"}) as (master, _):
+        for replicas, fatal in ((1, []), (2, [True])):
+            connection = Connection(master.url, timeout_s=5, durability=Durability(replicas=replicas))
+            _, findings = await inspect(connection)
+            await connection.close()
+            assert [finding.fatal for finding in findings] == fatal

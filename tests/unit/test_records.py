@@ -1,0 +1,137 @@
+"""What Redis holds comes back equal, is small, and is readable to an older and a newer version."""
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.calls.effects import Effect, EffectKind, effect_id
+from bridge.calls.events import FACT_NAMES, Direction, Facts, Pair
+from bridge.calls.state import Call, CallState
+from bridge.store.keys import SHARDS, Keys, member, parse_member, shard_of
+from bridge.store.records import dump_call, dump_effect, load_call, load_effect
+
+keys = st.integers(0, 2**53 - 1)
+pairs = st.builds(Pair, keys, keys)
+text = st.text(st.characters(codec="utf-8"), max_size=20)
+told = st.none() | text
+times = st.integers(0, 2**48)
+facts = st.builds(
+    Facts,
+    direction=st.none() | st.sampled_from(Direction),
+    **{name: told for name in FACT_NAMES if name != "direction"},
+)
+calls = st.builds(
+    Call,
+    call_id=text,
+    pair=pairs,
+    state=st.sampled_from(CallState),
+    facts=facts,
+    resume=st.sampled_from([CallState.STARTED, CallState.ANSWERED, CallState.HELD]),
+    started_at=times,
+    updated_at=times,
+    sequence=st.none() | st.integers(-(2**53) + 1, 2**53 - 1),
+    told=st.integers(0, 1000),
+    has_errand=st.booleans(),
+    link_told=told,
+    pass_to=st.none() | pairs,
+)
+effects = st.builds(
+    Effect,
+    effect_id=text,
+    kind=st.sampled_from(EffectKind),
+    call_id=text,
+    pair=pairs,
+    at=times,
+    facts=facts,
+    reason=st.sampled_from(["event", "swept", "orphan", "late_link"]),
+    target=st.none() | pairs,
+    after=st.none() | text,
+)
+
+
+@given(calls)
+def test_a_call_comes_back_equal(call: Call) -> None:
+    assert load_call(dump_call(call), call.call_id, call.pair) == call
+    assert load_call(dump_call(call).decode(), call.call_id, call.pair) == call
+
+
+@given(effects)
+def test_an_effect_comes_back_equal(effect: Effect) -> None:
+    assert load_effect(dump_effect(effect)) == effect
+    assert load_effect(dump_effect(effect).decode()) == effect
+
+
+@given(calls, effects)
+def test_what_is_not_told_takes_no_room(call: Call, effect: Effect) -> None:
+    for raw in (dump_call(call), dump_effect(effect)):
+        assert None not in _values(orjson.loads(raw))
+
+
+def _values(value: Any) -> list[Any]:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return [value] if parts is None else [leaf for part in parts for leaf in _values(part)]
+
+
+@given(calls, effects)
+def test_members_of_a_newer_version_are_passed_over(call: Call, effect: Effect) -> None:
+    newer = orjson.loads(dump_call(call)) | {"mood": "calm"}
+    newer["facts"]["mood"] = "calm"
+    assert load_call(orjson.dumps(newer), call.call_id, call.pair) == call
+    told = orjson.loads(dump_effect(effect)) | {"mood": "calm"}
+    told["facts"]["mood"] = "calm"
+    assert load_effect(orjson.dumps(told)) == effect
+
+
+@pytest.mark.parametrize("raw", ["", "null", "{}", '{"id": "x", "kind": "sing"}', "[1]"])
+def test_what_is_no_effect_is_an_error_that_can_be_caught(raw: str) -> None:
+    with pytest.raises((ValueError, LookupError, TypeError, AttributeError)):
+        load_effect(raw)
+
+
+@given(pairs, text)
+def test_a_calls_name_in_the_indexes_can_be_read_back(pair: Pair, call_id: str) -> None:
+    assert parse_member(member(pair, call_id)) == (pair, call_id)
+    assert Pair.parse(str(pair)) == pair
+
+
+@given(pairs, text)
+def test_every_key_of_a_pair_carries_its_shards_hash_tag(pair: Pair, word: str) -> None:
+    names, shard = Keys("p"), shard_of(pair)
+    assert 0 <= shard < SHARDS
+    tagged = f"p:{{{shard}}}:"
+    for key in (
+        names.pair(pair),
+        names.ended(pair, word),
+        names.seen(pair, word),
+        names.timeline(pair, word),
+        names.lane(pair),
+        names.delivery(shard, word),
+        names.of_shard(shard, "lanes"),
+    ):
+        assert key.startswith(tagged)
+    outside = (names.index(word), names.rejections(), names.writable())
+    assert not any(key.startswith(tagged) for key in outside)
+
+
+def test_the_shard_of_a_pair_is_part_of_the_data_and_stays() -> None:
+    assert [shard_of(Pair(1000, 1000)), shard_of(Pair(0, 0)), shard_of(Pair(2**53 - 1, 1))] == [1, 7, 8]
+
+
+@given(pairs, text, st.sampled_from(EffectKind), st.integers(0, 99))
+def test_an_effects_id_is_its_own_and_says_nothing_of_the_call(
+    pair: Pair, call_id: str, kind: EffectKind, ordinal: int
+) -> None:
+    given = effect_id(pair, call_id, kind, ordinal)
+    assert given == effect_id(pair, call_id, kind, ordinal)
+    others = {
+        effect_id(pair, call_id, kind, ordinal + 1),
+        effect_id(pair, call_id + "x", kind, ordinal),
+        effect_id(Pair(pair.device_id, pair.extension_id + 1), call_id, kind, ordinal),
+    }
+    assert given not in others
+    assert len(others) == 3
+    assert given.isascii()
+    assert len(given) < 64

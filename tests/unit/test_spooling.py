@@ -1,0 +1,400 @@
+"""Between Redis and the spool: who goes where, in which order, and what follows a failure."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bridge.calls.events import CallEvent, EventKind, Facts, Pair
+from bridge.calls.verdicts import Fault, Rejection, Verdict
+from bridge.intake.spool import Record, Spool
+from bridge.intake.spooling import Spooling, runs
+from bridge.store.errors import StoreUnavailable
+from tests.fakes.intake import until
+
+A, B, C = Pair(1, 1), Pair(2, 2), Pair(3, 3)
+ACCEPTED, DUPLICATE, SPOOLED = Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.SPOOLED
+
+
+def event(event_id: str, pair: Pair = A, to: Pair | None = None) -> CallEvent:
+    kind = EventKind.UPDATED if to is None else EventKind.TRANSFERRED
+    return CallEvent(event_id, kind, 5, "call", pair, Facts(comment="said"), 7, to, body=f'{{"id": "{event_id}"}}')
+
+
+class Store:
+    """A store that can be away, hang, lose its answers, or fail on single events.
+
+    Attributes:
+        asked: the ids of each call of `commit`.
+        up: cleared, every call fails.
+        moving: while cleared, calls hang; they go on from where they stand.
+        answers: False: what is committed is not answered.
+        broken: ids of events on which committing fails for no foreseen reason.
+    """
+
+    def __init__(self) -> None:
+        self.events: list[CallEvent] = []
+        self.rejections: list[Rejection] = []
+        self.asked: list[list[str]] = []
+        self.up, self.answers, self.keeps = True, True, True
+        self.moving = asyncio.Event()
+        self.moving.set()
+        self.broken: set[str] = set()
+        self.probes = 0
+
+    @property
+    def ids(self) -> list[str]:
+        return [each.event_id for each in self.events]
+
+    def _check(self) -> None:
+        if not self.up:
+            raise StoreUnavailable("refused")
+
+    async def commit(self, events: Sequence[CallEvent]) -> list[Verdict]:
+        self.asked.append([each.event_id for each in events])
+        verdicts = []
+        for each in events:
+            await self.moving.wait()
+            self._check()
+            if each.event_id in self.broken:
+                raise RuntimeError("an unforeseen fault")
+            verdicts.append(DUPLICATE if each.event_id in self.ids else ACCEPTED)
+            if verdicts[-1] is ACCEPTED:
+                self.events.append(each)
+        if not self.answers:
+            raise StoreUnavailable("the answer was lost")
+        return verdicts
+
+    async def keep(self, rejections: Sequence[Rejection]) -> None:
+        await self.moving.wait()
+        self._check()
+        if not self.keeps:
+            raise RuntimeError("an unforeseen fault")
+        self.rejections += rejections
+
+    async def probe(self) -> None:
+        self.probes += 1
+        await self.moving.wait()
+        self._check()
+
+
+class Bench:
+    """A store, a spool, and what stands between; `run` runs only once `start` is called."""
+
+    def __init__(self, directory: Path, bytes_max: int) -> None:
+        self.directory, self.store = directory, Store()
+        self.spool = Spool(directory, bytes_max=bytes_max)
+        self.spooled = 0
+        self.between = Spooling(
+            self.spool,
+            commit=self.store.commit,
+            keep=self.store.keep,
+            probe=self.store.probe,
+            age_s_max=3600,
+            spooled=self._count,
+        )
+        self.running: asyncio.Task[None] | None = None
+
+    def _count(self, number: int) -> None:
+        self.spooled += number
+
+    def start(self) -> None:
+        self.running = asyncio.create_task(self.between.run())
+
+    async def accept(self, *events: CallEvent) -> list[Verdict]:
+        return await self.between.accept(events)
+
+    async def empty(self) -> None:
+        await until(lambda: not self.spool.count and not self.between.away)
+
+    async def lose(self, *events: CallEvent) -> None:
+        """Spools events: the store was away for a moment."""
+        self.store.up = False
+        assert set(await self.accept(*events)) == {SPOOLED}
+        self.store.up = True
+
+
+@asynccontextmanager
+async def bench(directory: Path, bytes_max: int = 1024 * 1024) -> AsyncIterator[Bench]:
+    made = Bench(directory / "spool", bytes_max)
+    await made.spool.open()
+    try:
+        yield made
+    finally:
+        await made.between.finish(0)
+        if made.running is not None:
+            await asyncio.gather(made.running, return_exceptions=True)
+        await made.spool.close()
+
+
+async def test_while_the_store_answers_nothing_is_spooled(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        b.start()
+        assert await b.accept(event("1"), event("2")) == [ACCEPTED, ACCEPTED]
+        assert await b.accept(event("1")) == [DUPLICATE]
+        await b.between.reject([Rejection("3", "bad", "It is bad.")])
+        assert (b.spooled, list(b.directory.iterdir()), b.store.probes) == (0, [], 0)
+        assert len(b.store.rejections) == 1
+
+
+async def test_what_was_spooled_is_committed_whole_in_order_and_once(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        b.store.up = False
+        told = [event(str(number), Pair(number % 3, 0)) for number in range(500)]
+        assert await b.accept(*told[:300]) == [SPOOLED] * 300
+        for each in told[300:]:
+            assert await b.accept(each) == [SPOOLED]
+        assert b.store.asked == [[each.event_id for each in told[:300]]], "after the first failure nobody asks"
+        b.store.up = True
+        b.start()
+        await b.empty()
+        assert b.store.ids == [each.event_id for each in told]
+        assert [replace(each, notes=()) for each in b.store.events] == told
+        assert b.store.events[0].notes == ("waited 0.0 s in the spool, since Redis was away",)
+        assert b.spooled == 500
+        assert await b.accept(event("new")) == [ACCEPTED]
+
+
+async def test_a_lost_answer_is_no_second_commit(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        b.store.answers = False
+        assert await b.accept(event("1"), event("2")) == [SPOOLED, SPOOLED]
+        b.store.answers = True
+        b.start()
+        await b.empty()
+        assert b.store.ids == ["1", "2"]
+
+
+async def test_newer_events_wait_behind_those_of_their_pair_and_others_do_not(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        await b.lose(event("a1", A), event("a2", A))
+        b.store.moving.clear()
+        b.start()
+        await until(lambda: b.store.probes == 1)
+        b.store.moving.set()
+        await until(lambda: not b.between.away)
+        b.store.moving.clear()  # the store is back, and takes its time over what waits
+        await until(lambda: b.store.asked[-1] == ["a1", "a2"])
+        assert await b.accept(event("a3", A)) == [SPOOLED]
+        assert b.between.holds(A)
+        assert not b.between.holds(B)
+        direct = asyncio.create_task(b.accept(event("b1", B)))
+        mixed = asyncio.create_task(b.accept(event("b2", B), event("a4", A), event("b3", B)))
+        await until(lambda: ["b2", "b3"] in b.store.asked)
+        b.store.moving.set()
+        assert await direct == [ACCEPTED]
+        assert await mixed == [ACCEPTED, SPOOLED, ACCEPTED]
+        await b.empty()
+        assert [each for each in b.store.ids if each[0] == "a"] == ["a1", "a2", "a3", "a4"]
+        assert await b.accept(event("a5", A)) == [ACCEPTED]
+
+
+async def test_a_transfer_waits_for_both_pairs_and_both_wait_for_it(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        await b.lose(event("a-to-b", A, to=B))
+        b.between._away = False  # redis is back, and the drain has not begun
+        assert await b.accept(event("b1", B), event("c1", C)) == [SPOOLED, ACCEPTED], "the call is handed to B first"
+        assert await b.accept(event("c-to-a", C, to=A), event("c2", C)) == [SPOOLED, SPOOLED]
+        assert await b.accept(event("c3", C)) == [SPOOLED]
+        b.start()
+        await b.empty()
+        assert b.store.ids == ["c1", "a-to-b", "b1", "c-to-a", "c2", "c3"]
+
+
+async def test_within_a_drained_batch_a_transfer_parts_what_comes_before_and_after(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        await b.lose(event("b1", B), event("a1", A), event("a-to-b", A, to=B), event("a2", A), event("b2", B))
+        b.start()
+        await b.empty()
+        # Pairs of one call go side by side: what must come later is asked for later.
+        assert b.store.asked[1:] == [["b1", "a1"], ["a-to-b", "a2"], ["b2"]]
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([], []),
+        ([("1", A, None), ("2", B, None), ("3", A, None)], ["123"]),
+        ([("1", A, B), ("2", B, None)], ["1", "2"]),
+        ([("1", B, None), ("2", A, B)], ["1", "2"]),
+        ([("1", A, B), ("2", C, B), ("3", C, None)], ["1", "23"]),
+        ([("1", A, B), ("2", B, A), ("3", A, B)], ["1", "2", "3"]),
+        ([("1", A, C), ("2", B, None), ("3", A, None), ("4", C, None), ("5", A, None)], ["123", "45"]),
+    ],
+)
+def test_runs(events: list[tuple[str, Pair, Pair | None]], expected: list[str]) -> None:
+    assert ["".join(each.event_id for each in run) for run in runs([event(*each) for each in events])] == expected
+
+
+async def test_one_failure_frees_all_who_wait_for_a_store_that_hangs(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        b.start()
+        b.store.moving.clear()
+        hanging = [asyncio.create_task(b.accept(event(f"h{number}"))) for number in range(5)]
+        refused = asyncio.create_task(b.between.reject([Rejection("r", "bad", "It is bad.")]))
+        await until(lambda: len(b.store.asked) == 5)
+        b.between._lost("one of them ran into its time limit")
+        assert await asyncio.gather(*hanging) == [[SPOOLED]] * 5
+        await refused
+        assert await b.accept(event("later")) == [SPOOLED]
+        assert len(b.store.asked) == 5
+        b.store.moving.set()
+        await b.empty()
+        assert b.store.ids == ["h0", "h1", "h2", "h3", "h4", "later"]
+        assert [each.event_id for each in b.store.rejections] == ["r"]
+
+
+async def test_the_store_going_away_again_in_mid_drain_loses_nothing(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        told = [str(number) for number in range(1000)]
+        await b.lose(*map(event, told))
+        b.start()
+        for turn in range(5):
+            await until(lambda turn=turn: len(b.store.events) > turn * 100 or not b.spool.count)  # type: ignore[misc] # a default binds the loop's value
+            b.store.up = False
+            await asyncio.sleep(0.01)
+            b.store.up = True
+        await b.empty()
+        assert b.store.ids == told
+
+
+async def test_refused_events_are_kept_in_the_spool_too(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        fault = Fault("/calledNumber", "not_a_number", "Mend it.")
+        refused = [Rejection("1", "bad", "It is bad.", (fault,), '{"a": "ö"}'), Rejection(None, "unreadable", "No.")]
+        b.store.up = False
+        await b.between.reject(refused)
+        assert (b.store.rejections, b.spool.count, b.spooled) == ([], 2, 2)
+        b.store.up = True
+        b.start()
+        await b.empty()
+        assert b.store.rejections == refused
+
+
+async def test_a_full_spool_sends_events_back_until_the_store_has_taken_some(tmp_path: Path) -> None:
+    async with bench(tmp_path, bytes_max=64 * 1024) as b:
+        b.store.up = False
+        taken = 0
+        with pytest.raises(StoreUnavailable, match="full") as refused:
+            while await b.accept(event(str(taken))) == [SPOOLED]:
+                taken += 1
+        assert refused.value.retry_after_s > 0
+        assert taken > 50
+        assert not await b.between.ready()
+        b.store.up = True
+        b.start()
+        await b.empty()
+        assert b.store.ids == [str(number) for number in range(taken)]
+        assert await b.between.ready()
+        assert await b.accept(event("new")) == [ACCEPTED]
+
+
+async def test_what_waits_too_long_makes_it_unready_and_is_taken_all_the_same(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        b.between._age_s_max = 0.0
+        assert await b.between.ready()
+        await b.lose(event("1"))
+        await until(lambda: b.between.age_s > 0)
+        assert not await b.between.ready()
+        assert await b.accept(event("2")) == [SPOOLED]
+
+
+async def test_an_event_that_meets_a_fault_costs_only_itself(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        await b.lose(*(event(str(number)) for number in range(10)))
+        b.store.broken = {"4"}
+        b.start()
+        await b.empty()
+        assert b.store.ids == ["0", "1", "2", "3", "5", "6", "7", "8", "9"]
+        [kept] = b.store.rejections
+        assert (kept.event_id, kept.code, kept.body) == ("4", "internal_error", '{"id": "4"}')
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Record("event", (), b"not JSON"),
+        Record("event", (), b'{"id": "half an event"}'),
+        Record("event", (), b'[1, "no object"]'),
+        Record("rejection", (), b"{}"),
+        Record("of a later version", (), b"{}"),
+    ],
+)
+async def test_a_record_that_nobody_understands_becomes_a_rejection(tmp_path: Path, record: Record) -> None:
+    async with bench(tmp_path) as b:
+        await b.spool.append([record])
+        b.start()
+        assert await b.accept(event("1")) == [ACCEPTED]
+        await b.empty()
+        [kept] = b.store.rejections
+        assert (kept.code, kept.body) == ("internal_error", record.value.decode())
+
+
+async def test_events_stay_while_they_cannot_be_kept(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        await b.lose(event("bad"), event("good"))
+        b.store.broken, b.store.keeps = {"bad"}, False
+        b.start()
+        await until(lambda: b.store.ids == ["good"])
+        assert b.spool.count == 2, "nothing leaves the spool before all of its batch is safe"
+        assert not b.store.rejections
+
+
+async def test_what_another_process_left_is_taken_while_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.intake.spooling.ADOPT_EVERY_S", 0.05)
+    other = Bench(tmp_path / "spool", 1024 * 1024)
+    await other.spool.open()
+    await other.lose(event("left"))
+    async with bench(tmp_path) as b:
+        b.start()
+        assert b.spool.count == 0, "its owner lives"
+        await other.spool.close()
+        await until(lambda: b.store.ids == ["left"])
+
+
+@pytest.mark.parametrize("up", [True, False])
+async def test_the_end_brings_what_it_can(tmp_path: Path, up: bool) -> None:
+    async with bench(tmp_path) as b:
+        await b.lose(*(event(str(number)) for number in range(1000)))
+        b.store.up = up
+        b.between._away = not up
+        b.start()
+        await b.between.finish(30)
+        assert b.running is not None
+        await b.running
+        assert (len(b.store.events), b.spool.count) == ((1000, 0) if up else (0, 1000))
+        assert await b.accept(event("last request")) in ([ACCEPTED], [SPOOLED]), "requests under way are still taken"
+
+
+async def test_the_end_does_not_wait_longer_than_it_may(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        await b.lose(event("1"))
+        b.between._away = False
+        b.store.moving.clear()
+        b.start()
+        await until(lambda: len(b.store.asked) == 2)
+        await b.between.finish(0.05)
+        assert b.running is not None
+        await asyncio.wait([b.running])
+        assert b.spool.count == 1
+    async with bench(tmp_path) as after:
+        after.start()
+        await after.empty()
+        assert after.store.ids == ["1"]
+
+
+@pytest.mark.parametrize(
+    "act", [lambda b: b.accept(event("1")), lambda b: b.between.reject([Rejection("1", "x", "y")])]
+)
+async def test_a_fault_of_ours_is_no_outage(tmp_path: Path, act: Callable[[Bench], object]) -> None:
+    async with bench(tmp_path) as b:
+        b.store.broken, b.store.keeps = {"1"}, False
+        with pytest.raises(RuntimeError):
+            await act(b)  # type: ignore[misc] # either of two coroutines
+        assert not b.between.away
+        assert b.spool.count == 0
