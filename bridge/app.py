@@ -182,6 +182,7 @@ async def running(
             concurrency=settings.delivery.concurrency,
             poll_s=settings.delivery.poll_s,
             lease_s=settings.delivery.lease_s,
+            attempt_timeout_s=settings.delivery.attempt_timeout_s,
             rate=rate,
             unknown=settings.delivery.unknown_outcome,
         )

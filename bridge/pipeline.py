@@ -93,8 +93,8 @@ class Pipeline:
 
         Answering the repetition without it would let the new agent's next events come first: orders would differ.
         """
-        if call is None or call.pass_to is None:
-            return
+        if call is None or call.pass_to is None or event.kind is EventKind.HANDED_OVER:
+            return  # a hand-over is repeated by its lane; followed from here, a call passed to and fro has no end
         ids = [effect_id(event.pair, call.call_id, EffectKind.HAND_OVER, ordinal) for ordinal in range(call.told)]
         for effect in await self._outbox.not_yet_made(event.pair, ids):
             await self._take(handed_over(effect))

@@ -233,7 +233,7 @@ def _lateness(run: Run, first: Mapping[Message, Arrival]) -> tuple[list[str], in
         slowest = max(slowest, arrival.at - due)
         limit = due + allowed
         for fault in faults:
-            if fault.end > due and fault.begin <= limit:
+            if fault.begin <= limit:
                 limit = max(limit, fault.end + allowed)
         if arrival.at > limit:
             found.append(f"{one.message}, {arrival.at - limit} ms beyond the limit, {arrival.at - due} ms in all")

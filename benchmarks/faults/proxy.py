@@ -69,13 +69,13 @@ class FaultProxy:
 
     Attributes:
         cuts: every exchange that was cut off, oldest first.
-        connections: how many were ever accepted.
+        hits: how often a fault met something: a request, an answer, or a connection that was open.
     """
 
     def __init__(self, upstream_port: int, *, seed: int) -> None:
         self.upstream_port = upstream_port
         self.cuts: list[Cut] = []
-        self.connections = 0
+        self.hits = 0
         self.fault: Fault | None = None
         self.released = asyncio.Event()
         self.released.set()
@@ -101,6 +101,7 @@ class FaultProxy:
         if fault.kind is Kind.REFUSE and self._server is not None:
             self._server.close()
             self._server = None
+            self.hits += len(self._open)
             self._reset(lambda _link: True)
             # Bound, not listening: a connection is refused, and nobody else gets the port meanwhile.
             self._held = _bound(self._port)
@@ -137,7 +138,6 @@ class FaultProxy:
         self._server = await asyncio.start_server(self._accepted, sock=bound, backlog=512)
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
         self._tasks.start(self._serve(reader, writer), "connection")
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -198,7 +198,10 @@ class _Link:
 
     def _fault(self) -> Fault | None:
         fault = self._proxy.fault
-        return fault if fault is not None and self._roll < fault.probability else None
+        if fault is None or self._roll >= fault.probability:
+            return None
+        self._proxy.hits += 1
+        return fault
 
     async def _up(self) -> None:
         await self._pump(self._from_client, self._ask)

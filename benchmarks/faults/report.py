@@ -47,6 +47,8 @@ def table(results: Sequence[Result]) -> Table:
 def sentences(result: Result) -> list[str]:
     """What a person wants to know beside the row: what broke, and what the scenario measured."""
     told = [f"{name}: {value}" for name, value in result.figures.items()]
+    if result.spooled:
+        told.append(f"events that waited in a spool: {result.spooled}")
     broken = result.broken
     told += broken[:SENTENCES_SHOWN]
     if len(broken) > SENTENCES_SHOWN:

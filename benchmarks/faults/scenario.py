@@ -50,7 +50,9 @@ class Scenario:
         bridges: how many are there from the start.
         calls: how many stories are played at least.
         agents: how many pairs are in them.
-        settings: what differs from `SETTINGS`.
+        settings: what differs from `SETTINGS`; None takes one away. `{world}` is the run's own directory.
+        files: files that are there from the start, by their name in that directory.
+        tokens: the bearer tokens that Cention takes; None for any.
         pile: how many deliveries pile up (`calls` of the options says so too, for a scenario that has a pile).
         sticks: whether an exchange sends all its events to one bridge (there are as many exchanges as bridges).
         may_park: whether Cention is told to refuse what the stories tell it.
@@ -65,6 +67,8 @@ class Scenario:
     calls: int = 60
     agents: int = 24
     settings: Mapping[str, object] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    tokens: frozenset[str] | None = None
     pile: int = 0
     sticks: bool = False
     may_park: bool = False
@@ -117,6 +121,7 @@ def known(settings: Mapping[str, object]) -> Mapping[str, object]:
     return {
         name: value
         for name, value in settings.items()
-        if (section := fields.get(name.partition("__")[0])) is not None
-        and name.partition("__")[2] in getattr(section.annotation, "model_fields", {})
+        if value is not None
+        and (section := fields.get(name.partition("__")[0])) is not None
+        and name.partition("__")[2].removesuffix("_file") in getattr(section.annotation, "model_fields", {})
     }

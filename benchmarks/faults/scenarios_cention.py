@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.faults.proxy import Fault, Kind
 from benchmarks.faults.scenario import Scenario
 from benchmarks.faults.world import World
-from bridge.runtime.clock import now
+from bridge.runtime.clock import monotonic, now
 
 _WORDS = "queueNumber is not one of this area"
 _PAGE = "<html><head><title>Bad gateway</title></head><body>nginx</body></html>"
@@ -86,6 +86,19 @@ async def cention_unauthorised_then_ok(world: World) -> None:
     world.claim("nothing is parked while the token is refused", not await world.outbox.parked())
 
 
+async def cention_token_changed(world: World) -> None:
+    with world.disturbance():
+        await world.lapse(1.0)
+        world.claim("nothing is delivered and nothing parked with the old token",
+                    not world.sandbox.arrivals and not await world.outbox.parked())  # fmt: skip
+        new = world.directory / "token.new"
+        new.write_text("new-token")
+        new.replace(world.directory / "token")  # at once, as a mounted secret changes
+        began = monotonic()
+        await world.until(lambda: bool(world.sandbox.arrivals), "a delivery with the new token")
+    world.result.figures["went on after the change of the token, s"] = round(monotonic() - began, 1)
+
+
 async def cention_rejects(world: World) -> None:
     document = f'{{"errors": [{{"status": "406", "detail": "{_WORDS}"}}]}}'
     await _answers(
@@ -133,6 +146,9 @@ SCENARIOS = (
              cention_503_retry_after_date),
     Scenario("cention_unauthorised_then_ok", "Cention answers 401 and 403 for a while.", cention_unauthorised_then_ok,
              bridges=1, patience_s=90),
+    Scenario("cention_token_changed", "Cention refuses the token until another one is put into its secret file.",
+             cention_token_changed, bridges=1, tokens=frozenset(["new-token"]), files={"token": "old-token"},
+             settings={"cention__token": None, "cention__token_file": "{world}/token"}),
     Scenario("cention_rejects", "Cention answers 406 and 404: parked with its words, the lane goes on.",
              cention_rejects, may_park=True),
     Scenario("cention_html_error", "A web page answers in Cention's place, with 502 and with 200.",

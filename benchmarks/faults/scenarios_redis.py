@@ -31,7 +31,13 @@ async def redis_and_bridge_killed(world: World) -> None:
 
 
 async def redis_refused(world: World) -> None:
-    await world.failing(list(world.redis_links.values()), Fault(Kind.REFUSE), 2.0)
+    await world.failing(list(world.redis_links.values()), Fault(Kind.REFUSE), 0.6 * LEASE_S)
+
+
+async def redis_away(world: World) -> None:
+    # Beyond a lease another bridge may take a lane whose answer is not written down yet.
+    with world.disturbance(forgets=True):
+        await world.failing(list(world.redis_links.values()), Fault(Kind.REFUSE), 1.5 * LEASE_S)
 
 
 async def redis_lost_by_one(world: World) -> None:
@@ -66,7 +72,15 @@ SCENARIOS = (
         redis_and_bridge_killed,
         sticks=True,
     ),
-    Scenario("redis_refused", "Redis refuses connections for 2 s.", redis_refused, sticks=True),
+    Scenario("redis_refused", "Redis refuses connections for less than a lease.", redis_refused, sticks=True),
+    Scenario("redis_away", "Redis refuses connections for one and a half leases.", redis_away, sticks=True),
+    Scenario(
+        "redis_refused_without_spool",
+        "Redis refuses connections, and bridges have no spool: senders repeat what is not taken.",
+        redis_refused,
+        sticks=True,
+        settings={"spool__enabled": False},
+    ),
     Scenario(
         "redis_lost_by_one",
         "One of two bridges cannot reach Redis for one and a half leases.",

@@ -33,7 +33,7 @@ class World:
         self.result = Result(scenario, options.seed)
         self.settings = dict(known({**SETTINGS, **scenario.settings}))
         self.redis = RedisServer(directory / "redis")
-        self.sandbox = Sandbox(errands_max=1_000_000, arrivals_max=5_000_000)
+        self.sandbox = Sandbox(tokens=scenario.tokens, errands_max=1_000_000, arrivals_max=5_000_000)
         self.cention: FaultProxy
         self.redis_links: dict[int, FaultProxy] = {}
         self.fleet = Fleet(directory, self._environment)
@@ -61,6 +61,9 @@ class World:
     async def running(self) -> AsyncIterator[None]:
         """Starts all but the calls, and ends all."""
         async with AsyncExitStack() as stack:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            for name, text in self.scenario.files.items():
+                (self.directory / name).write_text(text)
             stack.push_async_callback(self.redis.stop)
             await self.redis.start()
             self.result.redis_version = self.redis.version
@@ -89,8 +92,12 @@ class World:
         await asyncio.gather(*(link.close() for link in self.redis_links.values()))
 
     def _environment(self, slot: int) -> Mapping[str, object]:
+        settings = {
+            name: value.replace("{world}", str(self.directory)) if isinstance(value, str) else value
+            for name, value in self.settings.items()
+        }
         return {
-            **self.settings,
+            **settings,
             "redis__url": f"redis://127.0.0.1:{self.redis_links[slot].port}/0",
             "cention__base_url": f"http://127.0.0.1:{self.cention.port}{self._workspace}",
         }
@@ -148,12 +155,15 @@ class World:
 
     async def failing(self, links: Sequence[FaultProxy], fault: Fault, seconds: float) -> None:
         """Lets `links` go wrong for a while."""
+        before = sum(link.hits for link in links)
         with self.disturbance():
             for link in links:
                 await link.fail(fault)
             await self.lapse(seconds)
             for link in links:
                 await link.heal()
+        hits = sum(link.hits for link in links) - before
+        self.claim(f"{fault.kind}: it met something ({hits} times)", hits > 0)
 
     def claim(self, text: str, held: bool) -> None:
         """Notes what the scenario promises, and whether it held."""

@@ -151,6 +151,7 @@ _READS = {
         *("unauthenticated", "bad_token"),
         headers={"WWW-Authenticate": "`Bearer`, with the realm."},
     ),
+    403: problem("The listener has no tokens, and is asked for as another host.", "foreign_host"),
     503: problem("Redis does not answer.", "store_unavailable", headers=RETRY),
 }
 _BAD_QUERY = problem("A parameter is unknown or wrong; `errors` has all of them.", "bad_query", body=QueryProblem)
@@ -182,7 +183,7 @@ OPERATIONS = (
         name="getDocument",
         access="viewer",
         summary="This document",
-        answers={200: Answer("OpenAPI 3.1.", dict[str, Any])} | {401: _READS[401]},
+        answers={200: Answer("OpenAPI 3.1.", dict[str, Any]), 401: _READS[401], 403: _READS[403]},
     ),
     Operation(
         path="/v1/calls",

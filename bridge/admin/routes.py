@@ -15,7 +15,7 @@ from aiohttp import web
 from bridge.admin.views import SHOWN_STATES, call_view, history_view, rejection_view, shown_state
 from bridge.calls.events import Direction, Pair
 from bridge.calls.state import LIVE, Call
-from bridge.runtime.web import Handler, Problem, bearer_token, json_response, problems, same_secret
+from bridge.runtime.web import Handler, Problem, bearer_token, json_response, problems, require_local_name, same_secret
 from bridge.store.errors import StoreUnavailable
 from bridge.store.reads import Position, Reads
 from bridge.store.rejections import RejectionStore
@@ -66,9 +66,10 @@ class Access:
         """Whether the caller sees masked numbers.
 
         Raises:
-            Problem: 401, the caller is neither.
+            Problem: 401, the caller is neither; 403, it asks for a host that this is not.
         """
         if not self.viewers and not self.operators:
+            require_local_name(request.headers)
             return False
         token = bearer_token(request.headers)
         if token is not None:

@@ -5,13 +5,16 @@ How it moves: `wake(shard)` after a commit, or the poll for what other replicas 
 until it is empty, put back, or lost. A lane that fails or is slow holds one task and blocks no other lane.
 
 Invariants: no attempt without a lease; an attempt ends before its lease does (`delivery.attempt_timeout_s` is below
-`delivery.lease_s`), and waits for nothing in it: what `delivery.rate_per_s` does not allow yet is not claimed. A lane
+`delivery.lease_s`, and none is begun when less than that is left, as after the process stood still), and waits for
+nothing in it: what `delivery.rate_per_s` does not allow yet is not claimed. A lane
 that cannot be tried, because Cention or its token rests, is put back and its attempt not counted. Nothing is dropped:
 what cannot be settled comes due again when its lease ends.
 """
 
 import asyncio
 import random
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal
 
@@ -40,6 +43,7 @@ _SHARE = 4
 lanes it has."""
 _HOLD_SPREAD = 0.25  # of a hold's length: lanes that rest together do not come back together
 _GIVEN_BACK = NextStep(Settlement.HOLD, reason="the service was told to stop")
+_TOO_LATE = NextStep(Settlement.HOLD, reason="too little was left of the lease to begin an attempt")
 
 
 class Worker:
@@ -55,13 +59,17 @@ class Worker:
         concurrency: int,
         poll_s: float,
         lease_s: float,
+        attempt_timeout_s: float,
         rate: Rate,
         unknown: Literal["retry", "lookup", "park"] = "retry",
     ) -> None:
         self._outbox, self._dispatcher, self._schedule, self._metrics = outbox, dispatcher, schedule, metrics
         self._rate, self._parks_unknown = rate, unknown == "park"
-        self._concurrency, self._poll_s, self._lease_s = concurrency, poll_s, lease_s
+        self._concurrency, self._poll_s = concurrency, poll_s
+        self._begin_within_s = lease_s - attempt_timeout_s
         self._due: set[int] = set(range(SHARDS))
+        self._owed: Counter[int] = Counter()
+        """Per shard, how many settles wait for Redis; a claim before them would take their lanes, and ask twice."""
         self._woken = asyncio.Event()
         self._stopping = False
         self._lanes = Tasks("lanes")
@@ -105,12 +113,13 @@ class Worker:
         free = self._concurrency - len(self._lanes)
         if any(self._outbox.due_left.values()):
             free = min(free, _SHARE)
+        due = [shard for shard in self._due if not self._owed[shard]]
         # Never more than can be worked at once: a lease runs from the claim.
-        if free <= 0 or not self._due or (granted := self._rate.take(free)) == 0:
+        if free <= 0 or not due or (granted := self._rate.take(free)) == 0:
             return
         claimed: list[Delivery] = []
         try:
-            shards = self._some_due(granted)
+            shards = self._some_of(due, granted)
             limit = granted // len(shards)
             self._due.difference_update(shards)
             claimed = await self._outbox.claim(shards, limit)
@@ -129,13 +138,13 @@ class Worker:
         if self._due:
             self._woken.set()
 
-    def _some_due(self, number: int) -> list[int]:
-        """At most `number` of the due shards by chance, those with many due lanes more likely.
+    def _some_of(self, due: Iterable[int], number: int) -> list[int]:
+        """At most `number` of the `due` shards by chance, those with many due lanes more likely.
 
         By lanes and not by shards: a lane's turn must not come later for having many neighbours.
         """
         left = self._outbox.due_left
-        drawn = {shard: self._random.random() ** (1 / (1 + left.get(shard, 0))) for shard in self._due}
+        drawn = {shard: self._random.random() ** (1 / (1 + left.get(shard, 0))) for shard in due}
         return sorted(drawn, key=drawn.__getitem__, reverse=True)[:number]
 
     async def drain(self, timeout_s: float) -> None:
@@ -194,6 +203,9 @@ class Worker:
     def _not_now(self, delivery: Delivery) -> NextStep | None:
         """What becomes of the delivery without an attempt; None: make one."""
         effect = delivery.effect
+        if monotonic() - delivery.leased_at > self._begin_within_s:
+            log.warning("attempt not begun", delivery=effect.effect_id, reason=_TOO_LATE.reason)
+            return _TOO_LATE
         if self._parks_unknown and delivery.in_doubt and effect.kind is EffectKind.OPEN_ERRAND:
             log.warning("delivery parked", delivery=effect.effect_id, reason=IN_DOUBT)
             return NextStep(Settlement.PARKED, reason=f"{IN_DOUBT}: an attempt was begun and its end not written down")
@@ -254,26 +266,33 @@ class Worker:
         go_on: bool,
         in_doubt: bool,
     ) -> Delivery | None:
-        give_up = monotonic() + self._lease_s
-        while True:
-            try:
-                return await self._outbox.settle(
-                    delivery,
-                    step.settlement,
-                    reason=step.reason,
-                    wait_ms=round(step.wait_s * 1000),
-                    errand_id=errand_id if delivery.effect.kind is EffectKind.OPEN_ERRAND else None,
-                    entry=entry,
-                    go_on=go_on and not self._stopping,
-                    in_doubt=in_doubt,
-                )
-            except StoreUnavailable as error:
-                # Asked again while the lease may still be ours: a settle lost here would be a second request to
-                # Cention. A repeat is safe: the script looks at the epoch and at the lane's head.
-                if monotonic() >= give_up:
-                    log.error("cannot settle", delivery=delivery.effect.effect_id, reason=error.reason)
-                    return None
-                await asyncio.sleep(_SETTLE_AGAIN_S)
+        shard = shard_of(delivery.effect.pair)
+        owed = False
+        try:
+            while True:
+                try:
+                    return await self._outbox.settle(
+                        delivery,
+                        step.settlement,
+                        reason=step.reason,
+                        wait_ms=round(step.wait_s * 1000),
+                        errand_id=errand_id if delivery.effect.kind is EffectKind.OPEN_ERRAND else None,
+                        entry=entry,
+                        go_on=go_on and not self._stopping,
+                        in_doubt=in_doubt,
+                    )
+                except StoreUnavailable as error:
+                    # Asked again for as long as it takes, even beyond the lease: while Redis is away nobody else can
+                    # have the lane, and a settle given up would be a second request to Cention. A repeat is safe: the
+                    # script looks at the epoch and at the lane's head.
+                    if not owed:
+                        log.warning("cannot settle yet", delivery=delivery.effect.effect_id, reason=error.reason)
+                        owed, self._owed[shard] = True, self._owed[shard] + 1
+                    await asyncio.sleep(_SETTLE_AGAIN_S)
+        finally:
+            if owed:
+                self._owed[shard] -= 1
+                self.wake(shard)
 
 
 def outcome_name(outcome: Outcome) -> str:

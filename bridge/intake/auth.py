@@ -1,7 +1,7 @@
 """Who may hand events in: bearer tokens and Standard Webhooks signatures, several of each for rotation.
 
-Owns the 401s of the intake listener. Must not know routes, JSON or calls. Every accepted token and secret is
-compared on every request, whichever fits, so that the time taken tells nothing about them.
+Owns the 401s of the intake listener, and its 403. Must not know routes, JSON or calls. Every accepted token and secret
+is compared on every request, whichever fits, so that the time taken tells nothing about them.
 """
 
 import base64
@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from bridge.runtime.web import Problem, bearer_token, same_secret
+from bridge.runtime.web import Problem, bearer_token, require_local_name, same_secret
 
 _SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix that marks a secret, not one
 _UNIX_SECONDS = re.compile(r"[0-9]{1,12}")
@@ -80,9 +80,10 @@ class Authenticator:
             True if the request passes whatever its body is; False if `check` must see the body.
 
         Raises:
-            Problem: 401; no body could make the request pass.
+            Problem: 401, or 403 where nothing is configured; no body could make the request pass.
         """
         if self.open:
+            require_local_name(headers)
             return True
         token = bearer_token(headers)
         if token is not None and same_secret(token, self._tokens):

@@ -88,6 +88,7 @@ OPERATIONS = (
                 *("unauthenticated", "bad_token", "bad_signature", "stale_signature"),
                 headers=_CHALLENGE,
             ),
+            403: problem("The listener has no secrets, and is asked for as another host.", "foreign_host"),
             408: problem("The body did not come in time.", "body_timeout"),
             413: problem("Over a limit; send several smaller batches.", "body_too_large", "too_many_events"),
             415: problem("Not a media type or coding known here.", "unsupported_media_type", "unsupported_encoding"),

@@ -45,12 +45,13 @@ class Spooling:
 
     Args:
         spool: where events wait.
-        commit: makes events durable in Redis, those of one pair in order; one verdict each; may raise
-            `StoreUnavailable`.
+        commit: makes events durable in Redis, those of one pair in order, a transfer in that of both its pairs; one
+            verdict each; may raise `StoreUnavailable`.
         keep: keeps rejections in Redis; may raise `StoreUnavailable`.
         probe: raises `StoreUnavailable` unless Redis takes a write.
         age_s_max: seconds an event may wait before `ready` is no longer so.
         spooled: is told how many events and rejections were spooled.
+        adopt_every_s: seconds between two looks for what processes that ended left in the spool.
     """
 
     def __init__(
@@ -62,11 +63,12 @@ class Spooling:
         probe: Callable[[], Awaitable[object]],
         age_s_max: float,
         spooled: Callable[[int], object] = lambda _: None,
+        adopt_every_s: float = ADOPT_EVERY_S,
     ) -> None:
         self._spool, self._commit, self._keep, self._probe = spool, commit, keep, probe
-        self._age_s_max, self._spooled = age_s_max, spooled
+        self._age_s_max, self._spooled, self._adopt_every_s = age_s_max, spooled, adopt_every_s
         self._away = False
-        self._under_way: set[asyncio.Timeout] = set()
+        self._under_way: dict[asyncio.Timeout, None] = {}  # in the order in which they came
         self._woken = asyncio.Event()
         self._stopping = False
         self._running: asyncio.Task[None] | None = None
@@ -149,11 +151,11 @@ class Spooling:
         limit = asyncio.timeout(None)
         try:
             async with limit:
-                self._under_way.add(limit)
+                self._under_way[limit] = None
                 try:
                     return await work(items)
                 finally:
-                    self._under_way.discard(limit)
+                    self._under_way.pop(limit, None)
         except StoreUnavailable as error:
             self._lost(error.reason)
             raise
@@ -167,7 +169,7 @@ class Spooling:
             return
         self._away = True
         log.warning("redis is away, events are spooled", reason=reason)
-        waiting, self._under_way = self._under_way, set()
+        waiting, self._under_way = self._under_way, {}
         for limit in waiting:
             limit.reschedule(asyncio.get_running_loop().time())
         self._woken.set()
@@ -183,7 +185,7 @@ class Spooling:
     async def run(self) -> None:
         """Brings spooled events to Redis, until `finish`."""
         self._running = asyncio.current_task()
-        adopt_at = monotonic() + ADOPT_EVERY_S
+        adopt_at = monotonic() + self._adopt_every_s
         while True:
             if self._away:
                 await self._look_for_redis()
@@ -199,7 +201,7 @@ class Spooling:
             self._woken.clear()
             if monotonic() >= adopt_at:
                 await self._spool.adopt()
-                adopt_at = monotonic() + ADOPT_EVERY_S
+                adopt_at = monotonic() + self._adopt_every_s
 
     async def finish(self, timeout_s: float) -> None:
         """Brings to Redis what it takes within `timeout_s` seconds; the rest is for the next process."""
@@ -255,16 +257,16 @@ class Spooling:
                     events.append(_waited(load_event(record.value), record.at))
                 else:
                     raise ValueError("a record of no known kind")
-            except (ValueError, KeyError, TypeError) as error:
+            except Exception as error:  # noqa: BLE001 (whatever it is, its text may quote the record)
                 log.error("spooled record not understood, kept as a rejection", error=type(error).__name__)
                 rejections.append(our_fault(None, record.value.decode("utf-8", "replace")))
-        for run in runs(events):
-            rejections += await self._commit_run(run)
+        if events:
+            rejections += await self._commit_all(events)
         # Last, since nothing tells a rejection that is kept twice.
         if rejections:
             await self._keep(rejections)
 
-    async def _commit_run(self, events: Sequence[CallEvent]) -> list[Rejection]:
+    async def _commit_all(self, events: Sequence[CallEvent]) -> list[Rejection]:
         """Commits `events`. One that meets a fault of ours costs only itself: it is returned, to be kept."""
         try:
             await self._commit(events)
@@ -277,28 +279,8 @@ class Spooling:
             return [our_fault(events[0].event_id, events[0].body)]
         failed: list[Rejection] = []
         for event in events:
-            failed += await self._commit_run([event])
+            failed += await self._commit_all([event])
         return failed
-
-
-def runs(events: Sequence[CallEvent]) -> list[list[CallEvent]]:
-    """`events` in stretches within which pairs may go side by side.
-
-    A transfer reaches a second pair, so it parts what comes before it at that pair from what comes after.
-    """
-    found: list[list[CallEvent]] = []
-    pairs: set[Pair] = set()
-    targets: set[Pair] = set()
-    for event in events:
-        target = event.transferred_to
-        if not found or event.pair in targets or (target is not None and target in pairs | targets):
-            found.append([])
-            pairs, targets = set(), set()
-        found[-1].append(event)
-        pairs.add(event.pair)
-        if target is not None:
-            targets.add(target)
-    return found
 
 
 def _keys(event: CallEvent) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from bridge.runtime.clock import monotonic
 from bridge.runtime.logs import get_logger
@@ -117,7 +117,7 @@ class Connections:
             if connection in self._open:
                 self._idle[connection] = None
         # What follows these is in another protocol for a sender who takes any answer as leave to switch.
-        return _last(response) if request.method == "CONNECT" or "Upgrade" in request.headers else response
+        return _last(response) if request.method == "CONNECT" or hdrs.UPGRADE in request.headers else response
 
 
 def _last(response: web.StreamResponse) -> web.StreamResponse:

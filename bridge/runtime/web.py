@@ -4,13 +4,14 @@ Knows nothing of calls. An error leaves either listener only as a `Problem`, wit
 """
 
 import hmac
+import re
 import resource
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
 import orjson
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from bridge.runtime.connections import Connections, Limits, Refusals, Site
 from bridge.runtime.logs import get_logger
@@ -110,6 +111,28 @@ def same_secret(given: str, accepted: Iterable[str]) -> bool:
     return found
 
 
+_LOCAL = re.compile(r"((([\w-]+\.)*localhost)|127(\.\d{1,3}){3}|\[::1\])\.?(:\d*)?", re.ASCII | re.IGNORECASE)
+
+
+def require_local_name(headers: Mapping[str, str]) -> None:
+    """For a listener without secrets, which is on loopback: refuses whoever thinks that he speaks to another host.
+
+    A web page may make its own name resolve to 127.0.0.1, and then read and post here as if it were from here ("DNS
+    rebinding"). It cannot hide that name. Programs of old that tell no name are no browsers, and pass.
+
+    Raises:
+        Problem: 403.
+    """
+    host = headers.get("Host", "")
+    if host and _LOCAL.fullmatch(host) is None:
+        raise Problem(
+            403,
+            "foreign_host",
+            "Without configured secrets, only localhost and loopback addresses are answered to: use one, or configure"
+            " secrets.",
+        )
+
+
 def _malformed() -> web.Response:
     detail = "This is not HTTP as RFC 9112 has it, or its head is over a limit; the connection is closed."
     return Problem(400, "malformed_request", detail).response()
@@ -117,12 +140,12 @@ def _malformed() -> web.Response:
 
 def _refusal(request: web.BaseRequest) -> web.Response | None:
     """The answer to what aiohttp would let through, or refuse in words of its own."""
-    headers = request.headers
-    if headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
+    coding, expectation = request.headers.get(hdrs.TRANSFER_ENCODING), request.headers.get(hdrs.EXPECT)
+    if coding is not None and coding.lower() != "chunked":
         # "gzip, chunked" passes aiohttp, which then takes the compressed bytes for the body.
         detail = "The only Transfer-Encoding known here is chunked; the connection is closed."
         return Problem(400, "unsupported_transfer_coding", detail).response()
-    if headers.get("Expect", "100-continue").lower() != "100-continue":
+    if expectation is not None and expectation.lower() != "100-continue":
         detail = "The only Expect known here is 100-continue; the connection is closed."
         return Problem(417, "unsupported_expectation", detail).response()
     return None

@@ -14,7 +14,7 @@ import orjson
 
 from bridge.calls.effects import Effect
 from bridge.calls.events import Pair
-from bridge.runtime.clock import now_ms, rfc3339
+from bridge.runtime.clock import monotonic, now_ms, rfc3339
 from bridge.runtime.logs import get_logger
 from bridge.store.calls import Retention, ServerTime, redis_time
 from bridge.store.connection import SCRIPTS, Connection, scored, unless_all_failed
@@ -48,6 +48,7 @@ class Delivery:
         created_at: when it was committed, ms since the epoch, by Redis's clock.
         in_doubt: an earlier attempt may have been carried out: its outcome is unknown, or was never written down.
         age_ms: how long ago that was when it was leased, by the same clock: ours may differ from it.
+        leased_at: seconds of `monotonic`, not after the lease began.
     """
 
     effect: Effect
@@ -56,6 +57,7 @@ class Delivery:
     created_at: int
     in_doubt: bool = False
     age_ms: int = field(default=0, compare=False)  # grows with every look at the same delivery
+    leased_at: float = field(default_factory=monotonic, compare=False)
 
 
 class Settlement(StrEnum):
@@ -101,7 +103,7 @@ class Outbox:
 
         Shards that are away are left out: what was leased in the others must not be lost with their answer.
         """
-        asked = list(shards)
+        asked, began = list(shards), monotonic()
         answers = await self._run_each(
             *(
                 SCRIPTS["claim"].call(
@@ -113,7 +115,7 @@ class Outbox:
         )
         leased = unless_all_failed(answers)
         self.due_left |= {shard: flat[0] for shard, flat in zip(asked, answers, strict=True) if isinstance(flat, list)}
-        claimed = (_delivery(*flat[at + 1 : at + 8]) for flat in leased for at in range(1, len(flat), 8))
+        claimed = (_delivery(began, *flat[at + 1 : at + 8]) for flat in leased for at in range(1, len(flat), 8))
         return [delivery for delivery in claimed if delivery is not None]
 
     async def settle(
@@ -141,6 +143,7 @@ class Outbox:
         Returns:
             The lane's next delivery, or None: the lane is empty, put back, or another worker's.
         """
+        began = monotonic()
         effect, keys, keep = delivery.effect, self._keys, self._retention
         pair, call_id = effect.pair, effect.call_id
         shard = shard_of(pair)
@@ -161,7 +164,7 @@ class Outbox:
         (answer,) = await self._run(script, promised=True)
         if answer[0] != "next":
             return None
-        return _delivery(delivery.epoch, *answer[1:7])
+        return _delivery(began, delivery.epoch, *answer[1:7])
 
     async def release(self, hand_over: Effect) -> None:
         """Lets what waits for `hand_over` in the new agent's lane go."""
@@ -222,7 +225,14 @@ class Outbox:
 
 
 def _delivery(
-    epoch: object, delivery_id: str, effect: str, attempts: int, created_at: str, doubt: str, age_ms: str
+    leased_at: float,
+    epoch: object,
+    delivery_id: str,
+    effect: str,
+    attempts: int,
+    created_at: str,
+    doubt: str,
+    age_ms: str,
 ) -> Delivery | None:
     """What a script handed out; None where the effect cannot be read.
 
@@ -231,7 +241,7 @@ def _delivery(
     """
     try:
         known, in_doubt = load_effect(effect), doubt == "1"
-        return Delivery(known, str(epoch), int(attempts), int(created_at), in_doubt, max(0, int(age_ms)))
+        return Delivery(known, str(epoch), int(attempts), int(created_at), in_doubt, max(0, int(age_ms)), leased_at)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         log.error("a delivery cannot be read; its lane stands still", delivery=delivery_id, error=type(error).__name__)
         return None

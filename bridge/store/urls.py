@@ -145,6 +145,7 @@ class Clients:
             ssl_keyfile=self._tls.key_file,
             # The older protocol: it needs no HELLO, which some proxies before Redis lack, and answers alike everywhere.
             protocol=2,
+            driver_info=None,  # it would be told by CLIENT SETINFO, which an ACL of the least cannot allow before 7.2
             decode_responses=True,
             socket_timeout=timeout_s,
             socket_connect_timeout=min(timeout_s, connect_s_max),

@@ -49,8 +49,8 @@ async def send(port: int, data: bytes) -> list[int]:
 
 
 def drawn(number: int, *, derandomize: bool) -> list[Attack]:
-    """So many attacks, each time the same ones if `derandomize`."""
-    found: list[Attack] = []
+    """The known attacks and so many others, each time the same ones if `derandomize`."""
+    found = list(KNOWN)
 
     @settings(
         max_examples=number,
@@ -70,7 +70,7 @@ def drawn(number: int, *, derandomize: bool) -> list[Attack]:
 
 def request(method: str, target: str, headers: list[tuple[str, bytes]], body: bytes = b"") -> bytes:
     head = b"".join(b"%b: %b\r\n" % (name.encode(), value) for name, value in headers)
-    return b"%b %b HTTP/1.1\r\nHost: b\r\nConnection: close\r\n%b\r\n%b" % (
+    return b"%b %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n%b\r\n%b" % (
         method.encode(),
         target.encode(),
         head,
@@ -78,10 +78,12 @@ def request(method: str, target: str, headers: list[tuple[str, bytes]], body: by
     )
 
 
+numbers = st.sampled_from(["0", "1", "9" * 16, "9" * 17, "9" * 4301, "-1", "+1", "1e9", "0x1", "١", "²"]) | st.integers(
+    -(2**70), 2**70
+).map(str)
 ids = st.one_of(
     st.text(max_size=40),
-    st.integers(-10, 2**70).map(str),
-    st.integers(1, 6000).map("9".__mul__),
+    numbers,
     st.sampled_from(["", ".", "..", "\x00", "é", "²", "١", "*", "?", "[a]", "a/b", "%s", "{x}", "${jndi}", "a\r\nb"]),
 )
 segments = ids.map(lambda text: quote(text, safe="", errors="surrogatepass")) | st.binary(max_size=12).map(
@@ -102,21 +104,29 @@ parameters = st.tuples(
     cursors | st.sampled_from(["inbound", "started", "1", "1000", "1001", "0"]),
 ).map(lambda pair: "=".join(quote(part, safe="", errors="surrogatepass") for part in pair))
 queries = st.lists(parameters | segments, max_size=4).map("&".join)
-targets = st.builds(
+wild = st.builds(
     "{}{}{}".format,
-    st.sampled_from(
-        ["/v1/calls", "/v1/rejections", "/livez", "/readyz", "/metrics", "/openapi.json", "/v1/calls/", ""]
-    ),
+    st.sampled_from(["/v1/calls", "/v1/rejections", "/livez", "/readyz", "/metrics", "/openapi.json", ""]),
     st.lists(segments, max_size=3).map(lambda found: "".join(f"/{segment}" for segment in found)),
     st.just("") | queries.map("?{}".format),
-).filter(lambda target: target.startswith("/") and len(target) < 8000)
-methods = st.sampled_from(["GET", "GET", "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])
+)
+pairs = st.builds("/v1/calls/{}/{}".format, numbers.map(quote), numbers.map(quote))
+paged = st.builds(
+    lambda path, name, value: f"{path}?{name}={quote(value, safe='', errors='surrogatepass')}",
+    st.sampled_from(["/v1/calls", "/v1/rejections"]),
+    st.sampled_from(["cursor", "cursor", "limit", "deviceId"]),
+    cursors | numbers,
+)
+targets = (wild | pairs | paged).filter(lambda target: target.startswith("/") and len(target) < 8000)
+methods = st.sampled_from(["GET"] * 12 + ["HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])
 header_bytes = st.binary(max_size=40).map(lambda raw: re.sub(rb"[\x00-\x08\x0a-\x1f\x7f]", b"", raw))
 header_names = st.sampled_from(
     ["Authorization", "Content-Type", "Content-Encoding", "Expect", "webhook-id", "webhook-timestamp",
      "webhook-signature", "Accept", "Cookie", "Range", "If-None-Match", "X-Forwarded-For", "Upgrade", "Origin"]
 )  # fmt: skip
-headers = st.lists(st.tuples(header_names, header_bytes), max_size=4, unique_by=lambda header: header[0])
+headers: SearchStrategy[list[tuple[str, bytes]]] = st.just([]) | st.lists(
+    st.tuples(header_names, header_bytes), max_size=4, unique_by=lambda header: header[0]
+)
 
 json_values: SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30),
@@ -176,3 +186,38 @@ garbage = st.builds(
     st.binary(max_size=300) | mangled,
 )
 attacks = to_admin | to_intake | garbage
+
+KNOWN = [
+    *(
+        Attack("admin", request("GET", target, []), True)
+        for target in (
+            f"/v1/calls/{'9' * 4301}/1",
+            f"/v1/calls/1/{'9' * 4301}",
+            "/v1/calls/9999999999999999/9999999999999999",
+            "/v1/calls/%D9%A1/1",
+            "/v1/calls/%FF",
+            "/v1/calls/%ED%A0%80",
+            "/v1/calls/%00",
+            f"/v1/calls/{'x' * 7000}",
+            "/v1/calls?limit=%C2%B2",
+            "/v1/calls?cursor=%FF",
+            f"/v1/calls?cursor={base64.b64encode(b'[1e308,1]').decode()}",
+            f"/v1/calls?cursor={base64.b64encode(b'[-1,%b]' % (b'9' * 4301)).decode()}",
+            "/v1/rejections?cursor=0-0",
+            "/v1/rejections?cursor=18446744073709551616-0",
+            f"/v1/rejections?cursor={'9' * 4301}-0",
+            "/v1/rejections?cursor=%D9%A1-%D9%A1",
+        )
+    ),
+    *(
+        Attack(listener, request("GET", "/metrics", [("Expect", value)]), True)
+        for listener in ("admin", "intake")
+        for value in (b"the unexpected", b"\xd3", b"100-continue, more")
+    ),
+    *(
+        Attack("intake", _posted("/v1/events", kind, [], body, b""), True)
+        for kind in (b"application/json", b"application/x-ndjson")
+        for body in (b"", b"1e400", b'"\\ud800"', b"[" * 5000, b"\xed\xa0\x80", b'{"eventId":1e308}', b"[[]]", b"null")
+    ),
+]
+"""What has broken something once, or is made to."""

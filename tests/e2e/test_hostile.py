@@ -47,7 +47,7 @@ def unforeseen(lines: list[str]) -> list[str]:
 
 
 async def test_whatever_comes_is_answered_and_leaves_nothing_behind(redis: EmbeddedRedis, tmp_path: Path) -> None:
-    attacks = drawn(600, derandomize=True)
+    attacks = drawn(1000, derandomize=True)
     with captured("info") as lines:
         async with (
             running(settings(tmp_path, redis.url), sandbox_port=0) as service,

@@ -11,7 +11,7 @@ import importlib.util
 import random
 import signal
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,7 +77,7 @@ class RedisServer:
     """A server that can be killed, stopped and started again on its port.
 
     Attributes:
-        login: user and password that the test itself asks with.
+        tls: a directory with ca.pem, client.pem and client-key.pem, if it speaks TLS alone.
     """
 
     binary: Path
@@ -85,7 +85,7 @@ class RedisServer:
     settings: Settings = field(default_factory=dict)
     arguments: Sequence[str] = ()
     port: int = field(default_factory=free_port)
-    login: tuple[str, str] | None = None
+    tls: Path | None = None
     process: asyncio.subprocess.Process | None = None
 
     @property
@@ -97,6 +97,10 @@ class RedisServer:
         conf = self.directory / "redis.conf"
         if not conf.exists() or "--sentinel" not in self.arguments:  # a sentinel writes its own into it
             lines = {"port": self.port, "bind": "127.0.0.1", "dir": self.directory, "save": '""', **self.settings}
+            if self.tls is not None:
+                lines |= {"port": 0, "tls-port": self.port, "tls-replication": "yes", "tls-cluster": "yes"}
+                lines |= {"tls-ca-cert-file": self.tls / "ca.pem", "tls-auth-clients": "yes"}
+                lines |= {"tls-cert-file": self.tls / "server.pem", "tls-key-file": self.tls / "server-key.pem"}
             conf.write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
         with (self.directory / "log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
@@ -126,9 +130,12 @@ class RedisServer:
     async def ask(self, *command: Any) -> Any:
         """Asks the server itself, not the bridge's way."""
         client = Redis(
+            host="localhost",
             port=self.port,
-            username=self.login[0] if self.login else None,
-            password=self.login[1] if self.login else None,
+            ssl=self.tls is not None,
+            ssl_ca_certs=str(self.tls / "ca.pem") if self.tls else None,
+            ssl_certfile=str(self.tls / "client.pem") if self.tls else None,
+            ssl_keyfile=str(self.tls / "client-key.pem") if self.tls else None,
             decode_responses=True,
             protocol=2,
             socket_timeout=5,
@@ -156,10 +163,15 @@ async def until(condition: Any, what: str) -> None:
 
 @asynccontextmanager
 async def server(
-    directory: Path, settings: Settings | None = None, *, binary: Path | None = None, start: bool = True
+    directory: Path,
+    settings: Settings | None = None,
+    *,
+    binary: Path | None = None,
+    tls: Path | None = None,
+    start: bool = True,
 ) -> AsyncIterator[RedisServer]:
     """One server."""
-    it = RedisServer(binary or bundled(), directory, settings or {})
+    it = RedisServer(binary or bundled(), directory, settings or {}, tls=tls)
     if start:
         await it.start()
     try:
@@ -195,7 +207,9 @@ async def until_in_step(replica: RedisServer) -> None:
 
 
 @asynccontextmanager
-async def sentinels(tmp_path: Path, master: RedisServer, *, number: int = 3) -> AsyncIterator[list[RedisServer]]:
+async def sentinels(
+    tmp_path: Path, master: RedisServer, *, number: int = 3, more: str = ""
+) -> AsyncIterator[list[RedisServer]]:
     """Sentinels that know each other and the replicas, and act within about two seconds."""
     async with AsyncExitStack() as stack:
         watching = []
@@ -206,7 +220,7 @@ async def sentinels(tmp_path: Path, master: RedisServer, *, number: int = 3) -> 
                 f"port {it.port}\nbind 127.0.0.1\ndir {it.directory}\n"
                 f"sentinel monitor {MASTER} 127.0.0.1 {master.port} {number // 2 + 1}\n"
                 f"sentinel down-after-milliseconds {MASTER} 1000\n"
-                f"sentinel failover-timeout {MASTER} 6000\n"
+                f"sentinel failover-timeout {MASTER} 6000\n{more}\n"
             )
             stack.push_async_callback(it.kill)
             await it.start()
@@ -236,7 +250,13 @@ async def named_master(watching: Sequence[RedisServer]) -> int:
 
 @asynccontextmanager
 async def cluster(
-    tmp_path: Path, settings: Settings | None = None, *, masters: int = 3, replicas: int = 0, binary: Path | None = None
+    tmp_path: Path,
+    settings: Settings | None = None,
+    *,
+    masters: int = 3,
+    replicas: int = 0,
+    binary: Path | None = None,
+    tls: Path | None = None,
 ) -> AsyncIterator[list[RedisServer]]:
     """A cluster's nodes, its masters first, each then with `replicas` behind it in the same order."""
     async with AsyncExitStack() as stack:
@@ -250,6 +270,7 @@ async def cluster(
                     "repl-diskless-sync-delay": 0,
                     **(settings or {}),
                 },
+                tls=tls,
             )
             for number in range(masters * (1 + replicas))
         ]
@@ -297,6 +318,22 @@ async def until_settled(nodes: Sequence[RedisServer]) -> None:
         return all(view == views[0] for view in views)
 
     await until(settled, "the cluster agrees")
+
+
+async def move_slot(
+    slot: int, source: RedisServer, target: RedisServer, rng: random.Random, meanwhile: Callable[[], Awaitable[object]]
+) -> None:
+    """Moves a slot key by key, in any order, as a resharding does; calls `meanwhile` at each step."""
+    source_id, target_id = [await node.ask("CLUSTER", "MYID") for node in (source, target)]
+    await target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
+    await source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
+    await meanwhile()
+    while keys := await source.ask("CLUSTER", "GETKEYSINSLOT", slot, 1000):
+        await source.ask("MIGRATE", "127.0.0.1", target.port, rng.choice(sorted(keys)), 0, 5000)
+        await meanwhile()
+    for node in (target, source):
+        await node.ask("CLUSTER", "SETSLOT", slot, "NODE", target_id)
+        await meanwhile()
 
 
 def cluster_url(nodes: Sequence[RedisServer], scheme: str = "redis+cluster") -> str:

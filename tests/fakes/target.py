@@ -69,7 +69,7 @@ class Target:
             self.open_now -= 1
 
     def _answer(self, request: web.Request, body: bytes) -> web.StreamResponse:
-        if self.token is not None and bearer_token(request) != self.token:
+        if self.token is not None and bearer_token(request.headers) != self.token:
             raise Problem(401, "unauthorised", "A token is needed.")
         if self.faults:
             fault = self.faults.popleft()

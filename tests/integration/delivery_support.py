@@ -202,6 +202,7 @@ async def working(
                 concurrency=concurrency,
                 poll_s=poll_s,
                 lease_s=lease_s,
+                attempt_timeout_s=attempt_timeout_s,
                 rate=Rate(0, monotonic),
             )
             work = Work(store, worker, sandbox, metrics, tokens, clock)

@@ -21,11 +21,11 @@ END = b"0\r\n\r\n"
 
 
 def post(*headers: bytes, body: bytes = b"", line: bytes = b"POST /v1/events HTTP/1.1", eol: bytes = b"\r\n") -> bytes:
-    return eol.join([line, b"Host: bridge", b"Content-Type: application/json", *headers, b"", b""]) + body
+    return eol.join([line, b"Host: localhost", b"Content-Type: application/json", *headers, b"", b""]) + body
 
 
 SMUGGLED = post(b"Content-Length: %d" % len(SECOND), body=SECOND)
-LAST = b"GET / HTTP/1.1\r\nHost: bridge\r\nConnection: close\r\n\r\n"
+LAST = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 def chunk(data: bytes, extension: bytes = b"", eol: bytes = b"\r\n") -> bytes:
@@ -77,7 +77,7 @@ REFUSED = {
     "NUL in a name": both(b"X\x00: y", LENGTH),
     "a line without a colon": both(b"Xyz", LENGTH),
     "a line without a name": both(b": y", LENGTH),
-    "no Host": both(LENGTH).replace(b"Host: bridge\r\n", b""),
+    "no Host": both(LENGTH).replace(b"Host: localhost\r\n", b""),
     "two Hosts": both(b"Host: other", LENGTH),
     "a chunk's size with LF alone": chunks(CHUNKED, body=chunk(FIRST, eol=b"\n") + b"0\n\n"),
     "LF in a chunk's extension": chunks(CHUNKED, body=chunk(FIRST, b";a\nxx") + END),
@@ -105,7 +105,7 @@ ONE = {
     "an upgrade to a websocket": both(b"Connection: Upgrade", b"Upgrade: websocket", LENGTH),
 }
 NONE = {
-    "a tunnel": b"CONNECT bridge:80 HTTP/1.1\r\nHost: bridge\r\n\r\n" + SMUGGLED,
+    "a tunnel": b"CONNECT bridge:80 HTTP/1.1\r\nHost: localhost\r\n\r\n" + SMUGGLED,
     "the second as the body of a GET": post(
         b"Content-Length: %d" % len(SMUGGLED), body=SMUGGLED, line=b"GET /v1/events HTTP/1.1"
     ),

@@ -41,7 +41,7 @@ class Connection:
         await self._writer.drain()
 
     async def head(self, *lines: str) -> None:
-        await self.send("\r\n".join([f"POST {EVENTS} HTTP/1.1", "Host: bridge", *lines, "", ""]).encode())
+        await self.send("\r\n".join([f"POST {EVENTS} HTTP/1.1", "Host: localhost", *lines, "", ""]).encode())
 
     async def answer(self) -> tuple[int, dict[str, str], Any]:
         """Status, headers in lower case, and the JSON of the body."""

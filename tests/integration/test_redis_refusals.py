@@ -265,14 +265,14 @@ async def test_the_disk_of_a_newer_redis_is_waited_for(tmp_path: Path) -> None:
         waiting_bench(master.url, Durability(replicas=1, timeout_ms=4000, aof=True)) as store,
     ):
         await store.start(call_id="c-1")
-        assert await inspect(store.connection) == ({master.url.removeprefix("redis://"): "8.2.3"}, [])
+        assert (await inspect(store.connection))[1] == []
         await replica.ask("CONFIG", "SET", "appendonly", "no")
         await master.ask("CONFIG", "SET", "appendfsync", "always")
         async with waiting_bench(master.url, Durability(timeout_ms=4000, aof=True)) as alone:
-            await alone.start(call_id="c-2")
+            await alone.start(call_id="c-2", event_id="a-2")
         async with waiting_bench(master.url, Durability(replicas=1, timeout_ms=200, aof=True)) as hasty:
             with pytest.raises(StoreUnavailable, match="0 of 1 replicas had it, on disk"):
-                await hasty.start(call_id="c-3")
+                await hasty.start(call_id="c-3", event_id="a-3")
         await master.ask("CONFIG", "SET", "appendonly", "no")
         with pytest.raises(StoreUnavailable, match="appendonly"):
             await store.start(call_id="c-4")
@@ -344,7 +344,7 @@ async def test_the_documented_user_may_do_what_the_bridge_does_and_no_more(maste
 
 def test_the_documented_user_has_every_command_and_no_other() -> None:
     granted = {rule.removeprefix("+") for rule in documented_acl("aventa-bridge") if rule.startswith("+")}
-    assert granted == commands_of_the_bridge() | {"ping", "select", "client|setinfo"}
+    assert granted == commands_of_the_bridge() | {"ping", "select"}
 
 
 async def test_a_redis_that_tells_nothing_of_itself_will_do(master: RedisServer, tmp_path: Path) -> None:

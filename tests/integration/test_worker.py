@@ -83,7 +83,7 @@ async def test_a_lost_answer_is_asked_for_again_with_the_same_message_id(redis: 
 
 async def test_what_is_too_old_is_parked_after_one_more_attempt(redis: EmbeddedRedis) -> None:
     async with working(redis.url, age_s_max=3000, run=False) as work:
-        work.sandbox.set_faults([{"match": {"referenceId": "c-1"}, "status": 502}])
+        work.sandbox.set_faults([{"match": {"referenceId": "c-1"}, "status": 502, "times": 2}])
         for pair, call_id in ((A, "c-1"), (B, "c-2")):
             (opening,) = await work.store.start(pair, call_id)
             key = work.store.keys.delivery(shard_of(pair), opening.effect_id)
@@ -91,8 +91,8 @@ async def test_what_is_too_old_is_parked_after_one_more_attempt(redis: EmbeddedR
         await work.store.end(A, "c-1")
         running = asyncio.create_task(work.worker.run())
         await work.answered("c-2", "delivered")
-        await work.answered("c-1", "try_later", "try_later")
-        first, second = await work.answers("c-1")
+        await work.answered("c-1", "try_later", "try_later", "delivered")
+        first, second, _ = await work.answers("c-1")
         assert (first["effect"], first["then"]) == ("open_errand", "parked")
         assert (second["effect"], second["then"]) == ("end_session", "retry"), "the lane goes on"
         held = await work.store.raw("HGET", work.store.keys.delivery(shard_of(A), first["delivery"]), "reason")

@@ -237,7 +237,7 @@ StoreMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=4
 
 
 @pytest.mark.skipif(find_server() is None, reason="no redis-server here")
-class TestStore(StoreMachine.TestCase):  # type: ignore[misc, name-defined] # Hypothesis makes the class at run time
+class TestStore(StoreMachine.TestCase):  # type: ignore[misc, valid-type] # Hypothesis makes the class at run time
     """Runs the machine, all its examples on one server."""
 
     @classmethod

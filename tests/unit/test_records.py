@@ -112,8 +112,8 @@ def test_every_key_of_a_pair_carries_its_shards_hash_tag(pair: Pair, word: str) 
         names.of_shard(shard, "lanes"),
     ):
         assert key.startswith(tagged)
-    outside = (names.index(word), names.rejections(), names.writable())
-    assert not any(key.startswith(tagged) for key in outside)
+    assert names.writable()[shard].startswith(tagged)
+    assert not any(key.startswith(tagged) for key in (names.index(word), names.rejections()))
 
 
 def test_the_shard_of_a_pair_is_part_of_the_data_and_stays() -> None:

@@ -325,6 +325,8 @@ while True:
         break
     taken += 1
 reason = files.state().failure
+on_disk = sum(path.stat().st_size for path in Path(sys.argv[1]).glob("*.spool"))
+assert on_disk == files.state().size, "nothing stays of what was refused"
 if ballast := sys.argv[2:]:
     assert not files.probe()
     os.unlink(ballast[0])
