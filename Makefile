@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Most tests wait, for processes and sockets: three at a time use two cores best.
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint format clean
@@ -22,7 +23,7 @@ run: $(INSTALLED) ## Run the demo: a bridge, a Cention sandbox and simulated cal
 
 test: lint ## Check everything: style, types, layers, then the tests
 	@printf '\n== Tests ==\n'
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n 3 $(ARGS)
 
 lint: $(INSTALLED) ## Check style, types and layers alone
 	@printf '\n== Style: ruff check ==\n'

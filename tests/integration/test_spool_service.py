@@ -13,11 +13,16 @@ import orjson
 import pytest
 
 from bridge import app
+from bridge.calls.events import Direction, EventKind, Facts
+from bridge.calls.verdicts import Verdict
 from bridge.cention.sandbox import Sandbox
+from bridge.pipeline import Pipeline
 from bridge.runtime.clock import now_ms
 from tests.e2e.support import ended, event, eventually, inbound, outbound, settings, told
 from tests.fakes.exchange import Exchange, Line, serving
 from tests.fakes.redis_server import RedisServer, redis_server
+from tests.integration.store_support import GRACE_MS, A, B
+from tests.integration.store_support import bench as store_bench
 
 PAIR, OTHER = (1000, 1001), (1000, 1002)
 Harm = Callable[[RedisServer], Awaitable[None]]
@@ -264,6 +269,16 @@ async def test_a_spool_that_cannot_be_used_is_no_reason_not_to_serve(tmp_path: P
         (tmp_path / "spool").unlink()
         assert (await b.get("/readyz"))[0] == 200
         assert (await b.post(inbound("during", PAIR)))[::2] == (202, "true")
+
+
+async def test_the_timer_of_a_pair_that_is_held_waits(tmp_path: Path) -> None:
+    async with redis_server(tmp_path / "redis") as redis, store_bench(redis.url) as store:
+        pipeline = Pipeline(store.calls, store.outbox, store.policy, lambda _: None)
+        orphan = store.event(EventKind.ENDED, A, facts=Facts(direction=Direction.OUTBOUND))
+        assert await pipeline.accept([orphan]) == [Verdict.ACCEPTED]
+        store.now += GRACE_MS + 1
+        assert await pipeline.expire_due(lambda pair: pair == A) == 0
+        assert await pipeline.expire_due(lambda pair: pair == B) == 1
 
 
 async def test_a_timer_waits_for_what_is_spooled(tmp_path: Path) -> None:

@@ -137,7 +137,8 @@ async def bench(
     made = Bench(directory / "spool", bytes_max, age_s_max)
     await made.spool.open()
     try:
-        yield made
+        async with asyncio.timeout(60):
+            yield made
     finally:
         await made.between.finish(0)
         if made.running is not None:
@@ -263,7 +264,7 @@ async def test_a_full_spool_sends_events_back_until_the_store_has_taken_some(tmp
         b.store.up = False
         taken = 0
         with suppress(StoreUnavailable):
-            while await b.accept(event(str(taken))) == [SPOOLED]:
+            while taken < 1000 and await b.accept(event(str(taken))) == [SPOOLED]:
                 taken += 1
         with pytest.raises(StoreUnavailable, match="full") as refused:
             await b.accept(event("too much"))
