@@ -5,7 +5,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# Most tests wait, for processes and sockets: three at a time use two cores best.
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint format clean
@@ -21,6 +20,7 @@ setup: $(INSTALLED) ## Install the bridge and its development tools into .venv
 run: $(INSTALLED) ## Run the demo: a bridge, a Cention sandbox and simulated calls on this machine; Ctrl-C ends it
 	@$(BIN)/aventa-bridge demo $(ARGS)
 
+# Most tests wait, for processes and sockets: three at a time use two cores best.
 test: lint ## Check everything: style, types, layers, then the tests
 	@printf '\n== Tests ==\n'
 	@$(BIN)/pytest -n 3 $(ARGS)

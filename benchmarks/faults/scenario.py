@@ -58,6 +58,7 @@ class Scenario:
         may_park: whether Cention is told to refuse what the stories tell it.
         kinds: which kinds of story; None for all.
         patience_s: as `PATIENCE_S`.
+        slowest_s_max: seconds within which every message must have arrived; None: it is only shown how long it took.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Scenario:
     may_park: bool = False
     kinds: Sequence[str] | None = None
     patience_s: float = PATIENCE_S
+    slowest_s_max: float | None = None
 
 
 @dataclass(frozen=True)

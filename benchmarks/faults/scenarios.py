@@ -92,7 +92,8 @@ SCENARIOS: dict[str, Scenario] = {
             rolling_restart,
             bridges=3,
             # So long that only a lane that was given back, and not one whose lease ran out, goes on in time.
-            settings={"delivery__lease_s": 20},
+            settings={"delivery__lease_s": 60},
+            slowest_s_max=20,
         ),
         Scenario(
             "two_to_five_replicas", "Two bridges become five under load; nothing else happens.", two_to_five_replicas

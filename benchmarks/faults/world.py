@@ -247,7 +247,9 @@ async def played(scenario: Scenario, options: Options, directory: Path) -> Resul
             finally:
                 _count(world)
             await world.until_quiet()
-            result.findings = await world.compared()
+            result.findings = found = await world.compared()
+            if (most := scenario.slowest_s_max) is not None:
+                world.claim(f"every message arrives within {most:g} s of its event", found.slowest_ms <= most * 1000)
             _count(world)
     except (NotTaken, DidNotStart, OSError, aiohttp.ClientError, TimeoutError) as error:
         result.error = f"{type(error).__name__}: {error}"

@@ -1,7 +1,7 @@
 """`aventa-bridge check`: whether the bridge could start here and reach what it needs, one line each.
 
 Changes nothing anywhere: Redis gets a PING and an INFO, Cention a connection and a request for its bare address without
-a token, the feed the same.
+a token, the feed the same; the spool's directory is looked at and not made.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ class CheckFailed(Exception):
 @click.option("--offline", is_flag=True, help="Check the settings alone; connect to nothing.")
 @click.option("--sandbox", is_flag=True, help="As for `run --sandbox`: do without cention.base_url.")
 def check(config: Path | None, offline: bool, sandbox: bool) -> None:
-    """Check settings, Redis, Cention and the feed: one line each.
+    """Check settings, Redis, the spool, Cention and the feed: one line each.
 
     Exit code 0 if all is well, 2 with every fault at once.
     """
@@ -48,6 +48,8 @@ def check(config: Path | None, offline: bool, sandbox: bool) -> None:
 
 async def _check(settings: "Settings", sandbox: bool) -> bool:
     checks: dict[str, Awaitable[str]] = {"redis": _redis(settings)}
+    if settings.spool.enabled:
+        checks["spool"] = _spool(settings)
     if not sandbox:
         checks["cention"] = _reach(str(settings.cention.base_url), "cention.base_url")
     if settings.feed.kind != "none":
@@ -91,6 +93,34 @@ async def _redis(settings: "Settings") -> str:
     lines = [f"{settings.redis.url.shown} answers, version {', '.join(sorted(set(versions.values())))}"]
     lines += [f"warn  redis: {finding.server} {finding.text}" for finding in findings]
     return "\n".join(lines)
+
+
+async def _spool(settings: "Settings") -> str:
+    from bridge.intake.spool_files import survey
+
+    directory, most = settings.spool.dir, settings.spool.bytes_max
+    try:
+        found = await asyncio.to_thread(survey, directory)
+    except OSError as error:
+        raise CheckFailed(
+            f"spool.dir {directory} cannot be used: {error.strerror}; name a directory that this user may write,"
+            " or set spool.enabled to false"
+        ) from error
+    if found.free + found.size < most:
+        raise CheckFailed(
+            f"spool.bytes_max is {_mib(most)}, and the disk of spool.dir {directory} has {_mib(found.free)} free:"
+            " make room, or set it lower"
+        )
+    lines = [f"{directory} can be used, {_mib(found.free)} free, of which it takes {_mib(most)} at most"]
+    if found.files:
+        lines.append(f"      spool: events wait there (files: {found.files}, {_mib(found.size)})")
+    if found.damaged:
+        lines.append(f"warn  spool: damaged files lie in {directory} ({found.damaged}); docs/spool.md says what to do")
+    return "\n".join(lines)
+
+
+def _mib(size: int) -> str:
+    return f"{size / 1024**2:,.1f} MiB"
 
 
 async def _reach(url: str, key: str) -> str:

@@ -272,7 +272,6 @@ class Feed:
             await self._accepted([outcome for outcome in outcomes if isinstance(outcome, CallEvent)])
             rejections = [outcome for outcome in outcomes if isinstance(outcome, Rejection)]
             if rejections:
-                log.warning("events rejected", count=len(rejections), codes=sorted({each.code for each in rejections}))
                 await self._insist(self._reject, rejections)
             self.last_event_at = now_ms()
 

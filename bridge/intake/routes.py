@@ -182,7 +182,6 @@ class _Intake:
 
     async def _keep(self, rejections: Sequence[Rejection]) -> None:
         if rejections:
-            log.warning("events rejected", count=len(rejections), codes=sorted({each.code for each in rejections}))
             await self.reject(rejections)
 
     async def _lines(self, body: bytes) -> list[Outcome]:

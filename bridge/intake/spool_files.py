@@ -8,6 +8,7 @@ before what this one writes.
 """
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bridge.intake.spool_frames import FRAME_BYTES
-from bridge.intake.spool_segment import Lost, Records, Segment, sync_directory
+from bridge.intake.spool_segment import DAMAGED_SUFFIX, Lost, Records, Segment, sync_directory
 from bridge.runtime.clock import now_ms
 from bridge.runtime.logs import get_logger
 
@@ -238,6 +239,38 @@ class SpoolFiles:
             elif self._failure is not None:
                 log.info("spool takes events again")
             self._failure = reason
+
+
+class Survey(NamedTuple):
+    """What there is at a spool's place.
+
+    Attributes:
+        free: bytes that the disk has left for this user.
+        files, size: what waits there, of processes that live or ended; bytes.
+        damaged: files that were put aside.
+    """
+
+    free: int
+    files: int
+    size: int
+    damaged: int
+
+
+def survey(directory: Path) -> Survey:
+    """Looks at a spool's directory, which may be there or not, and changes nothing.
+
+    Raises:
+        OSError: no spool can be had there.
+    """
+    place = next(path for path in (directory.resolve(), *directory.resolve().parents) if path.exists())
+    if not place.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    disk = os.statvfs(place)
+    sizes = [path.stat().st_size for path in directory.glob(f"*{SUFFIX}")]
+    damaged = sum(1 for _ in directory.glob(f"*{DAMAGED_SUFFIX}"))
+    return Survey(disk.f_bavail * disk.f_frsize, len(sizes), sum(sizes), damaged)
 
 
 def _words(error: OSError) -> str:

@@ -68,6 +68,7 @@ class Spooling:
         self._spool, self._commit, self._keep, self._probe = spool, commit, keep, probe
         self._age_s_max, self._spooled, self._adopt_every_s = age_s_max, spooled, adopt_every_s
         self._away = False
+        self._in_vain = 0  # drains in a row that a Redis which had just taken the probe broke off at once
         self._under_way: dict[asyncio.Timeout, None] = {}  # in the order in which they came
         self._woken = asyncio.Event()
         self._stopping = False
@@ -215,9 +216,12 @@ class Spooling:
             log.warning("events stay in the spool for the next process", events=self._spool.count)
 
     async def _look_for_redis(self) -> None:
+        # A Redis that takes the probe and not the events is not to be asked without a pause.
+        await asyncio.sleep(min(PROBE_EVERY_S * self._in_vain, _PAUSE_S))
         try:
             await self._probe()
         except StoreUnavailable:
+            self._in_vain = 0
             await asyncio.sleep(PROBE_EVERY_S)
         except Exception:
             log.exception("cannot ask redis whether it is back")
@@ -233,6 +237,7 @@ class Spooling:
                 batch = await self._spool.head(_BATCH)
                 await self._bring(batch.records)
             except StoreUnavailable as error:
+                self._in_vain += count == 0
                 self._lost(error.reason)
             except Exception:
                 # The disk does not give the events, or a fault of ours: they stay where they are.
@@ -242,6 +247,7 @@ class Spooling:
             else:
                 await self._spool.remove(batch)
                 count += batch.count
+                self._in_vain = 0
         if count:
             took_s = round(monotonic() - began, 3)
             log.info("spooled events are in redis", events=count, took_s=took_s, left=self._spool.count)

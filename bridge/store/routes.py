@@ -24,7 +24,7 @@ from bridge.store.urls import Address, Clients, Place, Shape
 log = get_logger(__name__)
 
 LOOK_AGAIN_S = 0.2
-SENTINELS_EVERY_S = 1.0
+SENTINELS_EVERY_S = 0.25
 """How old the sentinels' word may grow. An old master that only we can still reach tells us nothing by itself."""
 SLOTS = 16_384
 

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import tomllib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import kubernetes_validate
@@ -61,6 +61,11 @@ def container(pod: Manifest) -> Manifest:
 def mount_path(container: Manifest, volume: str) -> str:
     [path] = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == volume]
     return str(path)
+
+
+def mebibytes(quantity: str) -> int:
+    assert quantity.endswith("Mi")
+    return int(quantity.removesuffix("Mi"))
 
 
 def documented_secrets(directory: Path) -> Path:
@@ -259,7 +264,23 @@ def test_every_mount_has_its_volume_and_none_needs_a_claim(pod: Manifest, contai
     assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
     assert not [volume for volume in pod["volumes"] if "persistentVolumeClaim" in volume]
     writable = {mount["name"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
-    assert writable == {"tmp"}
+    assert writable == {"tmp", "spool"}
+
+
+def test_the_spool_fits_its_volume_and_the_volume_the_pod(
+    settings: Settings, pod: Manifest, container: Manifest
+) -> None:
+    workdirs = re.findall(r"^WORKDIR (\S+)$", (ROOT / "deploy/Dockerfile").read_text(), re.MULTILINE)
+    spool = PurePosixPath(workdirs[-1]) / settings.spool.dir
+    assert PurePosixPath(mount_path(container, "spool")) in spool.parents, (
+        "in a directory of its own, which it can close"
+    )
+    sizes = {
+        volume["name"]: mebibytes(volume["emptyDir"]["sizeLimit"]) for volume in pod["volumes"] if "emptyDir" in volume
+    }
+    assert sizes["spool"] >= 1.2 * settings.spool.bytes_max / 1024**2
+    logs = 64
+    assert mebibytes(container["resources"]["limits"]["ephemeral-storage"]) >= sum(sizes.values()) + logs
 
 
 def test_images_are_pinned_to_this_version(container: Manifest) -> None:

@@ -50,7 +50,7 @@ async def test_a_bridge_killed_between_accept_and_delivery_creates_the_errand_on
     sandbox, url = cention
     sandbox.set_faults([{"endpoint": "*", "status": 503}])
     async with aiohttp.ClientSession() as http:
-        fast: dict[str, Any] = {"delivery__schedule_s": [0.1, 0.2], "delivery__attempt_timeout_s": 1, "delivery__lease_s": 2}
+        fast: dict[str, Any] = {"delivery__schedule_s": [0.1], "delivery__attempt_timeout_s": 1, "delivery__lease_s": 2}
         async with bridges(tmp_path, redis.url, url, **fast) as (first,):
             assert await first.post(http, outbound("out-1", PAIR)) == 202
             assert await first.post(http, inbound("in-1", (1000, 1002))) == 202

@@ -23,8 +23,9 @@ from tests.e2e.support import (
     start_bridge,
     told,
 )
-from tests.fakes.redis_server import RedisServer, redis_server
+from tests.fakes.redis_servers import RedisServer, server
 
+KEPT = {"appendonly": "yes", "appendfsync": "no"}
 SHORT = {"delivery__attempt_timeout_s": 1, "delivery__lease_s": 2, "redis__timeout_s": 1}
 
 
@@ -39,8 +40,8 @@ async def cention() -> AsyncIterator[tuple[Sandbox, str]]:
 
 @pytest.fixture
 async def redis(tmp_path: Path) -> AsyncIterator[RedisServer]:
-    async with redis_server(tmp_path / "redis") as server:
-        yield server
+    async with server(tmp_path / "redis", KEPT) as it:
+        yield it
 
 
 async def start(tmp_path: Path, redis: RedisServer, cention_url: str, **more: object) -> BridgeProcess:

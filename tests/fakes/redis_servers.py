@@ -60,7 +60,7 @@ def newest() -> Path:
 def free_port() -> int:
     """A port that is free, and so is the one ten thousand above, which a cluster's node listens on too."""
     while True:
-        port = random.randint(20_000, 32_000)
+        port = random.randint(10_000, 22_000)  # both below those that the system gives to clients
         with contextlib.suppress(OSError):
             for number in (port, port + 10_000):
                 with socket.socket() as taken:
@@ -111,6 +111,8 @@ class RedisServer:
 
     async def until_it_answers(self) -> None:
         async def pongs() -> bool:
+            if self.process is None or self.process.returncode is not None:
+                raise AssertionError((self.directory / "log").read_text("utf-8", "replace")[-2000:])
             try:
                 return bool(await self.ask("PING"))
             except (RedisError, OSError):
@@ -321,15 +323,22 @@ async def until_settled(nodes: Sequence[RedisServer]) -> None:
 
 
 async def move_slot(
-    slot: int, source: RedisServer, target: RedisServer, rng: random.Random, meanwhile: Callable[[], Awaitable[object]]
+    slot: int,
+    source: RedisServer,
+    target: RedisServer,
+    rng: random.Random,
+    meanwhile: Callable[[], Awaitable[object]],
+    *,
+    at_once: int = 1,
 ) -> None:
-    """Moves a slot key by key, in any order, as a resharding does; calls `meanwhile` at each step."""
+    """Moves a slot's keys in any order, `at_once` at a time, as a resharding does; calls `meanwhile` at each step."""
     source_id, target_id = [await node.ask("CLUSTER", "MYID") for node in (source, target)]
     await target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
     await source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
     await meanwhile()
     while keys := await source.ask("CLUSTER", "GETKEYSINSLOT", slot, 1000):
-        await source.ask("MIGRATE", "127.0.0.1", target.port, rng.choice(sorted(keys)), 0, 5000)
+        rng.shuffle(keys)
+        await source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys[:at_once])
         await meanwhile()
     for node in (target, source):
         await node.ask("CLUSTER", "SETSLOT", slot, "NODE", target_id)

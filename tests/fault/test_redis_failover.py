@@ -233,7 +233,7 @@ async def test_cluster_resharding(tmp_path: Path) -> None:
                 slot = key_slot(Keys("aventa").of_shard(shard, LANES).encode())
                 place = slot * len(nodes) // 16_384
                 source, target = nodes[place], nodes[(place + 1) % len(nodes)]
-                await move_slot(slot, source, target, random.Random(shard), lambda: asyncio.sleep(0))
+                await move_slot(slot, source, target, random.Random(shard), lambda: asyncio.sleep(0), at_once=200)
             await until_settled(nodes)
 
         result = await measured(tmp_path, "Cluster, resharding", cluster_url(nodes), reshard)

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,12 +21,13 @@ from bridge.pipeline import Pipeline
 from bridge.runtime.clock import now_ms
 from tests.e2e.support import ended, event, eventually, inbound, outbound, settings, told
 from tests.fakes.exchange import Exchange, Line, serving
-from tests.fakes.redis_server import RedisServer, redis_server
+from tests.fakes.redis_servers import RedisServer, server
 from tests.integration.store_support import GRACE_MS, A, B
 from tests.integration.store_support import bench as store_bench
 
+KEPT = {"appendonly": "yes", "appendfsync": "no"}
 PAIR, OTHER = (1000, 1001), (1000, 1002)
-Harm = Callable[[RedisServer], Awaitable[None]]
+Harm = Callable[[RedisServer], Awaitable[object]]
 
 
 @dataclass
@@ -66,7 +68,7 @@ class Bench:
 
 @asynccontextmanager
 async def bench(tmp_path: Path, **more: object) -> AsyncIterator[Bench]:
-    async with redis_server(tmp_path / "redis") as redis:
+    async with server(tmp_path / "redis", KEPT) as redis:
         # A claim whose answer was lost leases its lane all the same: the lease is short, since tests wait for it.
         short = {"delivery__attempt_timeout_s": 1, "delivery__lease_s": 2}
         chosen = settings(tmp_path, redis.url, **short, **more)
@@ -130,11 +132,11 @@ async def _killed(redis: RedisServer) -> None:
 
 
 async def _paused(redis: RedisServer) -> None:
-    redis.pause()
+    redis.send_signal(signal.SIGSTOP)
 
 
 async def _resumed(redis: RedisServer) -> None:
-    redis.resume()
+    redis.send_signal(signal.SIGCONT)
 
 
 @pytest.mark.parametrize(
@@ -142,8 +144,11 @@ async def _resumed(redis: RedisServer) -> None:
     [
         (_killed, RedisServer.start),
         (_paused, _resumed),
-        (lambda redis: redis.read_only(True), lambda redis: redis.read_only(False)),
-        (lambda redis: redis.full(True), lambda redis: redis.full(False)),
+        (lambda redis: redis.ask("REPLICAOF", "127.0.0.1", 1), lambda redis: redis.ask("REPLICAOF", "NO", "ONE")),
+        (
+            lambda redis: redis.ask("CONFIG", "SET", "maxmemory", 1),
+            lambda redis: redis.ask("CONFIG", "SET", "maxmemory", 0),
+        ),
     ],
     ids=["gone", "hanging", "read-only", "full"],
 )
@@ -195,25 +200,25 @@ async def test_stories_go_on_in_order_through_outages(tmp_path: Path, harm: Harm
 async def test_a_redis_that_hangs_costs_its_time_limit_once(tmp_path: Path) -> None:
     async with bench(tmp_path, redis__timeout_s=2.0) as b:
         assert (await b.post(inbound("first", PAIR)))[0] == 202
-        b.redis.pause()
+        await _paused(b.redis)
         answers = await asyncio.gather(*(b.post(inbound(f"c-{number}", (1, number))) for number in range(30)))
         assert {(status, spooled) for status, _, spooled in answers} == {(202, "true")}
         async with asyncio.timeout(100):  # each waiting for the limit, they would take twice that
             for number in range(100):
                 assert (await b.post(event("answered", "first", PAIR, 10 + number)))[2] == "true"
                 assert (await b.get("/readyz"))[0] == 200
-        b.redis.resume()
+        await _resumed(b.redis)
         await b.drained()
         await eventually(lambda: len(b.sandbox.arrivals) == 31)
 
 
 async def test_a_probe_is_answered_soon_while_redis_hangs(tmp_path: Path) -> None:
     async with bench(tmp_path, redis__timeout_s=100.0) as b:
-        b.redis.pause()
+        await _paused(b.redis)
         async with asyncio.timeout(50):
             status, body = await b.get("/readyz")
         assert (status, body["conditions"]["redis"], body["conditions"]["spool"]) == (200, False, True)
-        b.redis.resume()
+        await _resumed(b.redis)
         status, body = await b.get("/readyz")
         assert (status, body["conditions"]["redis"]) == (200, True)
 
@@ -272,7 +277,7 @@ async def test_a_spool_that_cannot_be_used_is_no_reason_not_to_serve(tmp_path: P
 
 
 async def test_the_timer_of_a_pair_that_is_held_waits(tmp_path: Path) -> None:
-    async with redis_server(tmp_path / "redis") as redis, store_bench(redis.url) as store:
+    async with server(tmp_path / "redis", KEPT) as redis, store_bench(redis.url) as store:
         pipeline = Pipeline(store.calls, store.outbox, store.policy, lambda _: None)
         orphan = store.event(EventKind.ENDED, A, facts=Facts(direction=Direction.OUTBOUND))
         assert await pipeline.accept([orphan]) == [Verdict.ACCEPTED]

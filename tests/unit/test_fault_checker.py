@@ -6,6 +6,7 @@ that fault.
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import orjson
 import pytest
@@ -13,6 +14,8 @@ import pytest
 from benchmarks.faults.evidence import arrivals_of, mark_of
 from benchmarks.faults.history import Arrival, Disturbance, Expected, Findings, Held, Message, Run, compare
 from benchmarks.faults.load import Load, made_call
+from benchmarks.faults.scenario import Scenario, known
+from benchmarks.faults.scenarios import SCENARIOS
 from bridge.cention.sandbox.state import Arrival as Seen
 from bridge.cli.stories import KINDS, stories
 
@@ -265,3 +268,18 @@ def test_a_call_made_by_hand_is_opened_and_ended() -> None:
     play = made_call("x", A, may_park=True)
     assert [one.message for one in play.expected] == [Message(A, "x", opens=True), Message(A, "x", opens=False)]
     assert play.pairs == {A}
+
+
+# What the runs are
+
+
+def test_the_documentation_lists_every_scenario() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "faults.md").read_text("utf-8")
+    listed = page.partition("| scenario | what happens |\n|---|---|\n")[2].partition("\n\n")[0].splitlines()
+    assert listed == [f"| `{scenario.name}` | {scenario.about} |" for scenario in SCENARIOS.values()]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
+def test_a_scenario_sets_what_there_is(scenario: Scenario) -> None:
+    meant = {name for name, value in scenario.settings.items() if value is not None}
+    assert known(scenario.settings).keys() == meant, "a misspelt setting would leave the scenario without its point"
