@@ -108,14 +108,17 @@ class Load:
         async with aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=_ATTEMPT_S), connector=aiohttp.TCPConnector(limit=0)
         ) as self._http:
-            for number, story in enumerate(self._stories()):
-                if (self.stop.is_set() and number >= calls_min) or self.failure is not None:
-                    break
-                await self.also(self.play_of(story))
-                if number % 10 == 0:
-                    await self.also(self.stayer(number // 10))
-            while self._tails:
-                await asyncio.wait(set(self._tails.values()))
+            try:
+                for number, story in enumerate(self._stories()):
+                    if (self.stop.is_set() and number >= calls_min) or self.failure is not None:
+                        break
+                    await self.also(self.play_of(story))
+                    if number % 10 == 0:
+                        await self.also(self.stayer(number // 10))
+                while self._tails:
+                    await asyncio.wait(set(self._tails.values()))
+            finally:
+                await self._tasks.drain(0)  # none is left, unless this was cancelled
         if self.failure is not None:
             raise self.failure
 

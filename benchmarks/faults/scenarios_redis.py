@@ -11,7 +11,8 @@ from benchmarks.faults.world import World
 
 async def redis_killed(world: World) -> None:
     for _ in range(world.kills(3)):
-        await world.lapse(world.dice.uniform(0.2, 1.0))
+        # Now and then so long that what was spooled is worked off, and the kill meets events on their straight way.
+        await world.lapse(world.dice.uniform(0.2, 2.0))
         with world.disturbance(forgets=True):
             await world.redis.kill()
             await world.lapse(world.dice.uniform(0.0, 0.4))
@@ -66,6 +67,13 @@ async def redis_slow(world: World) -> None:
 
 SCENARIOS = (
     Scenario("redis_killed", "SIGKILL of Redis (fsync always) under load, and its restart.", redis_killed, sticks=True),
+    Scenario(
+        "redis_killed_without_spool",
+        "SIGKILL of Redis (fsync always), and bridges have no spool: senders repeat what is not taken.",
+        redis_killed,
+        sticks=True,
+        settings={"spool__enabled": False},
+    ),
     Scenario(
         "redis_and_bridge_killed",
         "SIGKILL of Redis, and of a bridge while Redis is away.",

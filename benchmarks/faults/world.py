@@ -130,6 +130,9 @@ class World:
         try:
             await self.until(lambda: sum(len(load.accepted) for load in self.loads) >= 20, "the first events")
             await self.scenario.play(self)
+        except asyncio.CancelledError:
+            await self._tasks.drain(0)
+            raise
         finally:
             for load in self.loads:
                 load.stop.set()

@@ -92,7 +92,7 @@ class SpoolFiles:
         self._make_directory()
         held = {segment.path.name for segment in self._segments} | self._passed_over
         names = sorted(entry.name for entry in os.scandir(self._directory) if entry.name.endswith(SUFFIX))
-        count = 0
+        files, count, size = 0, 0, 0
         for name in names:
             if name in held:
                 continue
@@ -107,11 +107,11 @@ class SpoolFiles:
             if not segment.count:
                 self._discard(segment)
                 continue
-            log.info("spool: taking over what an ended process left", file=name, events=segment.count,
-                     bytes=segment.end)  # fmt: skip
             self._segments.insert(self._adopted, segment)
             self._adopted += 1
-            count += segment.count
+            files, count, size = files + 1, count + segment.count, size + segment.end
+        if files:
+            log.info("spool: taking over what an ended process left", files=files, events=count, bytes=size)
         return count
 
     def write(self, appends: Sequence[Records]) -> list[SpoolFailed | None]:

@@ -53,7 +53,7 @@ class Segment:
         """
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            if not _locked(fd):
+            if not _locked(fd, path):
                 os.close(fd)
                 return None
             _write(fd, head(HEAD_BYTES), 0)
@@ -78,7 +78,7 @@ class Segment:
         except FileNotFoundError:
             return None
         try:
-            if not _locked(fd):
+            if not _locked(fd, path):
                 os.close(fd)
                 return None
             segment = cls(path, fd)
@@ -186,13 +186,13 @@ class Segment:
         os.close(self._fd)
 
 
-def _locked(fd: int) -> bool:
-    """Whether the file's lock is ours now, and the file still there."""
+def _locked(fd: int, path: Path) -> bool:
+    """Whether the file's lock is ours now, and the file still there under its name."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except (BlockingIOError, FileNotFoundError):
         return False
-    return os.fstat(fd).st_nlink > 0
 
 
 def _write(fd: int, data: bytes, offset: int) -> None:

@@ -11,7 +11,7 @@ import importlib.util
 import random
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,6 +131,13 @@ class RedisServer:
 
     async def ask(self, *command: Any) -> Any:
         """Asks the server itself, not the bridge's way."""
+        (answer,) = await self.ask_all(command)
+        if isinstance(answer, RedisError):
+            raise answer
+        return answer
+
+    async def ask_all(self, *commands: tuple[Any, ...]) -> list[Any]:
+        """Asks on one connection; each has its answer or its error."""
         client = Redis(
             host="localhost",
             port=self.port,
@@ -144,7 +151,11 @@ class RedisServer:
             retry=Retry(NoBackoff(), 0),
         )
         try:
-            return await client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py has it so
+            async with client.pipeline(transaction=False) as pipe:
+                for command in commands:
+                    pipe.execute_command(*command)
+                answers: list[Any] = await pipe.execute(raise_on_error=False)
+            return answers
         finally:
             await client.aclose()
 
@@ -196,16 +207,14 @@ async def replicated(
         for number in range(replicas):
             name = tmp_path / f"replica-{number}"
             servers.append(await stack.enter_async_context(server(name, following, binary=binary)))
-        for replica in servers[1:]:
-            await until_in_step(replica)
+
+        async def in_step() -> bool:
+            # On one connection: WAIT speaks of what its own has written. No write is taken where it wants replicas.
+            written, confirmed = await master.ask_all(("SET", "in-step", 1), ("WAIT", replicas, 50))
+            return bool(written is True and confirmed == replicas)
+
+        await until(in_step, "the replicas confirm what the master writes")
         yield servers
-
-
-async def until_in_step(replica: RedisServer) -> None:
-    async def linked() -> bool:
-        return bool((await replica.info("replication")).get("master_link_status") == "up")
-
-    await until(linked, "the replica has its master's data")
 
 
 @asynccontextmanager
@@ -330,14 +339,21 @@ async def move_slot(
     meanwhile: Callable[[], Awaitable[object]],
     *,
     at_once: int = 1,
+    last: Collection[str] = (),
 ) -> None:
-    """Moves a slot's keys in any order, `at_once` at a time, as a resharding does; calls `meanwhile` at each step."""
+    """Moves a slot's keys, as a resharding does; calls `meanwhile` at each step.
+
+    Args:
+        at_once: how many go together.
+        last: keys that go when all others are gone, which go in any order.
+    """
     source_id, target_id = [await node.ask("CLUSTER", "MYID") for node in (source, target)]
     await target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
     await source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
     await meanwhile()
     while keys := await source.ask("CLUSTER", "GETKEYSINSLOT", slot, 1000):
         rng.shuffle(keys)
+        keys.sort(key=lambda key: key in last)
         await source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys[:at_once])
         await meanwhile()
     for node in (target, source):

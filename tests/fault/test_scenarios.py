@@ -27,6 +27,7 @@ KILLS = {
     "bridge_killed": (3, 0),
     "all_bridges_killed": (4, 0),
     "redis_killed": (0, 3),
+    "redis_killed_without_spool": (0, 3),
     "redis_and_bridge_killed": (2, 2),
 }
 """Of bridges and of Redis; none in the others."""
