@@ -225,6 +225,9 @@ class Fleet:
                 await ready.wait()
         except TimeoutError:
             bridge.send(signal.SIGKILL)
+        except asyncio.CancelledError:
+            await bridge.end(signal.SIGKILL)
+            raise
         if not bridge.intake_url:
             await process.wait()
             raise DidNotStart(f"the bridge in slot {slot} is not ready: " + "\n".join(bridge.log[-20:]))

@@ -136,7 +136,9 @@ def test_every_error_code_is_documented(code: str, place: str) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_no_page_names_a_setting_that_is_not_there(page: Path) -> None:
     named = re.findall(rf"`((?:{'|'.join(Settings.model_fields)})\.[a-z_]+[a-z])(?:`| = )", text(page))
-    assert {name.removesuffix("_file") for name in named if not name.endswith(".py")} <= every_key()
+    keys = every_key()
+    # A secret's key has a second form, `<key>_file`; a few keys end like that themselves.
+    assert {name for name in named if not name.endswith(".py") and name.removesuffix("_file") not in keys} <= keys
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
