@@ -1,10 +1,11 @@
 """The two ends of intake for its tests: a recorder in place of the pipeline, and a small translation of events."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import orjson
 
 from bridge.calls.events import CallEvent, EventKind, Pair
@@ -127,3 +128,34 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.002)
+
+
+JSON = {"Content-Type": "application/json"}
+NDJSON = {"Content-Type": "application/x-ndjson"}
+Answer = tuple[int, Any]
+Post = Callable[..., Awaitable[Answer]]
+
+
+@asynccontextmanager
+async def posting(recorder: "Recorder") -> AsyncIterator[Post]:
+    """An intake, and a function that posts a body to it and returns status and JSON, having checked what every answer
+    must be."""
+    async with intake(recorder) as url, aiohttp.ClientSession(url) as session:
+
+        async def post(body: bytes, headers: dict[str, str] = JSON) -> Answer:
+            async with session.post(EVENTS, data=body, headers=headers) as response:
+                answer = orjson.loads(await response.read())
+                assert response.headers["Cache-Control"] == "no-store"
+                if response.status < 400:
+                    assert response.content_type == "application/json"
+                else:
+                    assert response.content_type == "application/problem+json"
+                    assert answer["status"] == response.status
+                    assert answer["type"].endswith(answer["code"])
+                return response.status, answer
+
+        yield post
+
+
+def summary(results: list[dict[str, Any]]) -> list[tuple[str | None, str]]:
+    return [(each["eventId"], each["result"]) for each in results]

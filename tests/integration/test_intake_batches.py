@@ -1,7 +1,7 @@
 """Arrays and NDJSON at `POST /v1/events`: one result per event, in order, whatever is among them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -9,12 +9,20 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from tests.fakes.intake import EVENTS, Recorder, event, intake, ndjson, translate, until
-
-JSON = {"Content-Type": "application/json"}
-NDJSON = {"Content-Type": "application/x-ndjson"}
-Answer = tuple[int, Any]
-Post = Callable[..., Awaitable[Answer]]
+from tests.fakes.intake import (
+    EVENTS,
+    JSON,
+    NDJSON,
+    Post,
+    Recorder,
+    event,
+    intake,
+    ndjson,
+    posting,
+    summary,
+    translate,
+    until,
+)
 
 
 @pytest.fixture
@@ -24,25 +32,8 @@ def recorder() -> Recorder:
 
 @pytest_asyncio.fixture
 async def post(recorder: Recorder) -> AsyncIterator[Post]:
-    async with intake(recorder) as url, aiohttp.ClientSession(url) as session:
-
-        async def post(body: bytes, headers: dict[str, str] = JSON) -> Answer:
-            async with session.post(EVENTS, data=body, headers=headers) as response:
-                answer = orjson.loads(await response.read())
-                assert response.headers["Cache-Control"] == "no-store"
-                if response.status < 400:
-                    assert response.content_type == "application/json"
-                else:
-                    assert response.content_type == "application/problem+json"
-                    assert answer["status"] == response.status
-                    assert answer["type"].endswith(answer["code"])
-                return response.status, answer
-
+    async with posting(recorder) as post:
         yield post
-
-
-def summary(results: list[dict[str, Any]]) -> list[tuple[str | None, str]]:
-    return [(each["eventId"], each["result"]) for each in results]
 
 
 # Arrays

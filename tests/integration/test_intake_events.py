@@ -1,7 +1,7 @@
 """`POST /v1/events` over real HTTP: what is accepted, what is refused, and what is kept of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -13,12 +13,19 @@ from bridge.calls.events import Direction
 from bridge.calls.verdicts import BODY_CHARS_MAX
 from bridge.intake.wire import Translator
 from bridge.runtime.clock import now_ms, rfc3339
-from tests.fakes.intake import EVENTS, Recorder, event, intake, ndjson, until
-
-JSON = {"Content-Type": "application/json"}
-NDJSON = {"Content-Type": "application/x-ndjson"}
-Answer = tuple[int, Any]
-Post = Callable[..., Awaitable[Answer]]
+from tests.fakes.intake import (
+    EVENTS,
+    JSON,
+    NDJSON,
+    Post,
+    Recorder,
+    event,
+    intake,
+    ndjson,
+    posting,
+    summary,
+    until,
+)
 
 
 @pytest.fixture
@@ -28,25 +35,8 @@ def recorder() -> Recorder:
 
 @pytest_asyncio.fixture
 async def post(recorder: Recorder) -> AsyncIterator[Post]:
-    async with intake(recorder) as url, aiohttp.ClientSession(url) as session:
-
-        async def post(body: bytes, headers: dict[str, str] = JSON) -> Answer:
-            async with session.post(EVENTS, data=body, headers=headers) as response:
-                answer = orjson.loads(await response.read())
-                assert response.headers["Cache-Control"] == "no-store"
-                if response.status < 400:
-                    assert response.content_type == "application/json"
-                else:
-                    assert response.content_type == "application/problem+json"
-                    assert answer["status"] == response.status
-                    assert answer["type"].endswith(answer["code"])
-                return response.status, answer
-
+    async with posting(recorder) as post:
         yield post
-
-
-def summary(results: list[dict[str, Any]]) -> list[tuple[str | None, str]]:
-    return [(each["eventId"], each["result"]) for each in results]
 
 
 # One event
