@@ -248,7 +248,10 @@ async def running(
                 loops.append(group.create_task(rotation.run(), name="rotation"))
             group.create_task(worker.run(), name="worker")
             group.create_task(entry.run(), name="spool")
-            log.info("ready", intake=service.intake_url, admin=service.admin_url, version=__version__)
+            urls = {"intake": service.intake_url, "admin": service.admin_url}
+            if service.sandbox_url is not None:
+                urls["sandbox"] = service.sandbox_url
+            log.info("ready", **urls, version=__version__)
             try:
                 yield service
             finally:

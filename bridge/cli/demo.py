@@ -5,13 +5,14 @@ HTTP, and shows both sides: each event that is sent, and each request that Centi
 """
 
 import asyncio
-import socket
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from bridge.cli.ports import SANDBOX_PORT, free_or_any
 
 if TYPE_CHECKING:
     from bridge.app import Service
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S = 0.1
 LOOK_BACK = 1000
-PORTS = {"intake": 8080, "admin": 8081, "sandbox": 8082}
+PORTS = {"intake": 8080, "admin": 8081, "sandbox": SANDBOX_PORT}
 
 
 @click.command()
@@ -52,7 +53,7 @@ async def _demo(rate: float, calls: int, seed: int, speed: float) -> None:
     from bridge.runtime.tasks import Tasks
     from bridge.settings import load
 
-    ports = {name: port if _is_free(port) else 0 for name, port in PORTS.items()}
+    ports = {name: free_or_any(port) for name, port in PORTS.items()}
     with tempfile.TemporaryDirectory(prefix="aventa-demo-") as directory:
         environ = {
             "BRIDGE_REDIS__DATA_DIR": directory,
@@ -82,16 +83,6 @@ async def _demo(rate: float, calls: int, seed: int, speed: float) -> None:
                 await tasks.drain(0)
             click.echo("Draining: deliveries under way are finished.")
     click.echo("Ended.")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def _welcome(service: "Service") -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from bridge.cli.ports import SANDBOX_PORT, free_or_any
 from bridge.cli.settings import load_or_exit
 
 
@@ -15,8 +16,12 @@ from bridge.cli.settings import load_or_exit
     "--config", type=click.Path(path_type=Path), help="Settings file; without it, ./config.toml if there is one."
 )
 @click.option("--sandbox", is_flag=True, help="Start a Cention sandbox in place of cention.base_url.")
-@click.option("--sandbox-port", type=click.IntRange(0, 65535), default=8082, show_default=True, help="Its port.")
-def run(config: Path | None, sandbox: bool, sandbox_port: int) -> None:
+@click.option(
+    "--sandbox-port",
+    type=click.IntRange(0, 65535),
+    help=f"The sandbox's port; without it {SANDBOX_PORT}, or any free one where that is taken.",
+)
+def run(config: Path | None, sandbox: bool, sandbox_port: int | None) -> None:
     """Run the bridge until SIGTERM or Ctrl-C, which drain it: nothing accepted is lost.
 
     Settings come from the file, from BRIDGE_<SECTION>__<KEY> in the environment, and from secret files
@@ -30,6 +35,8 @@ def run(config: Path | None, sandbox: bool, sandbox_port: int) -> None:
     from bridge.store.embedded import EmbeddedRedisError
 
     logs.configure(settings.log.level, settings.log.style)
+    if sandbox_port is None:
+        sandbox_port = free_or_any(SANDBOX_PORT)
     try:
         asyncio.run(
             app.run(
