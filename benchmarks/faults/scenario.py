@@ -18,7 +18,6 @@ SETTINGS: Mapping[str, object] = {
     "delivery__poll_s": 0.1,
     "delivery__drain_s": 5,
     "delivery__breaker_open_s": 0.5,
-    "redis__timeout_s": 1,
     "calls__orphan_grace_s": 600,
     "intake__port": 0,
     "admin__port": 0,

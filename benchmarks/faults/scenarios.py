@@ -93,9 +93,19 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario("all_bridges_killed", "SIGKILL of all bridges at once, and their restart.", all_bridges_killed),
         Scenario(
             "bridge_paused",
-            "SIGSTOP of one of three bridges until its leases have run out, then SIGCONT.",
+            "SIGSTOP of one of three bridges until its leases have run out, then SIGCONT; senders go to the others.",
             bridge_paused,
             bridges=3,
+            # A bridge that wakes takes Redis for away, for a moment, and what it then spools others may overtake.
+            settings={"redis__timeout_s": 1, "spool__enabled": False},
+        ),
+        Scenario(
+            "bridge_paused_sticky",
+            "The same, with a spool, and senders that wait for the bridge they are with.",
+            bridge_paused,
+            bridges=3,
+            sticks=True,
+            settings={"redis__timeout_s": 1},
         ),
         Scenario(
             "rolling_restart",

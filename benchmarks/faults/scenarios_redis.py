@@ -65,50 +65,71 @@ async def redis_slow(world: World) -> None:
     await world.failing(list(world.redis_links.values()), Fault(Kind.DELAY, delay_s=0.2), 2.0)
 
 
+_SHORT = {"redis__timeout_s": 1}
+"""Shorter than a lease, and than Redis stands still here."""
+
 SCENARIOS = (
-    Scenario("redis_killed", "SIGKILL of Redis (fsync always) under load, and its restart.", redis_killed, sticks=True),
+    Scenario(
+        "redis_killed",
+        "SIGKILL of Redis (fsync always) under load, and its restart.",
+        redis_killed,
+        sticks=True,
+        settings=_SHORT,
+    ),
     Scenario(
         "redis_killed_without_spool",
         "SIGKILL of Redis (fsync always), and bridges have no spool: senders repeat what is not taken.",
         redis_killed,
         sticks=True,
-        settings={"spool__enabled": False},
+        settings={**_SHORT, "spool__enabled": False},
     ),
     Scenario(
         "redis_and_bridge_killed",
         "SIGKILL of Redis, and of a bridge while Redis is away.",
         redis_and_bridge_killed,
         sticks=True,
+        settings=_SHORT,
     ),
-    Scenario("redis_refused", "Redis refuses connections for less than a lease.", redis_refused, sticks=True),
-    Scenario("redis_away", "Redis refuses connections for one and a half leases.", redis_away, sticks=True),
+    Scenario(
+        "redis_refused", "Redis refuses connections for less than a lease.", redis_refused, sticks=True, settings=_SHORT
+    ),
+    Scenario(
+        "redis_away", "Redis refuses connections for one and a half leases.", redis_away, sticks=True, settings=_SHORT
+    ),
     Scenario(
         "redis_refused_without_spool",
         "Redis refuses connections, and bridges have no spool: senders repeat what is not taken.",
         redis_refused,
         sticks=True,
-        settings={"spool__enabled": False},
+        settings={**_SHORT, "spool__enabled": False},
     ),
     Scenario(
         "redis_lost_by_one",
         "One of two bridges cannot reach Redis for one and a half leases.",
         redis_lost_by_one,
         sticks=True,
+        settings=_SHORT,
     ),
     Scenario(
-        "redis_reply_lost", "One in ten of Redis's answers is cut off, its work done.", redis_reply_lost, sticks=True
+        "redis_reply_lost",
+        "One in ten of Redis's answers is cut off, its work done.",
+        redis_reply_lost,
+        sticks=True,
+        settings=_SHORT,
     ),
     Scenario(
         "redis_stalls",
         "Redis stands still for longer than redis.timeout_s, then does what it was asked.",
         redis_stalls,
         sticks=True,
+        settings=_SHORT,
     ),
     Scenario(
         "redis_stalls_for_one",
         "Redis stands still for one of two bridges, until its leases have run out.",
         redis_stalls_for_one,
         sticks=True,
+        settings=_SHORT,
     ),
-    Scenario("redis_slow", "Every answer of Redis comes 0.2 s late.", redis_slow, sticks=True),
+    Scenario("redis_slow", "Every answer of Redis comes 0.2 s late.", redis_slow, sticks=True, settings=_SHORT),
 )

@@ -61,6 +61,14 @@ class Routes(ABC):
         """Only servers of a cluster send elsewhere; from another one that is its own answer."""
         return False
 
+    def stands(self, server: Server, command: Command) -> bool:
+        current = self.server_for(command)
+        return current is None or current.place == server.place
+
+    async def still_stands(self, server: Server) -> bool:
+        """Nobody knows better than the server itself, but where there are sentinels or other nodes."""
+        return True
+
     async def look(self) -> None:
         """Finds out which servers take commands.
 
@@ -102,9 +110,8 @@ class Routes(ABC):
         """Lets every server answer what it was asked."""
         await asyncio.gather(*(server.leave() for server in self.servers()))
 
-    def _new(self, place: Place | None, path: str | None = None) -> Server:
-        host, name = (place[0], f"{place[0]}:{place[1]}") if place else ("", path or "")
-        return Server(name, host, self._clients.server(place), self._durability, self, self._tasks)
+    def _new(self, place: Place | None, path: str = "") -> Server:
+        return Server(place, path, self._clients.server(place), self._durability, self, self._tasks)
 
     def _leave(self, server: Server) -> None:
         self._tasks.start(server.leave(), f"leave {server.name}")
@@ -113,9 +120,7 @@ class Routes(ABC):
 class Single(Routes):
     """One server, at one address."""
 
-    def __init__(
-        self, clients: Clients, durability: Durability, tasks: Tasks, place: Place | None, path: str | None
-    ) -> None:
+    def __init__(self, clients: Clients, durability: Durability, tasks: Tasks, place: Place | None, path: str) -> None:
         super().__init__(clients, durability, tasks)
         self._place, self._path = place, path
         self._server = self._new(place, path)
@@ -145,11 +150,7 @@ class Sentinels(Routes):
     ) -> None:
         super().__init__(clients, durability, tasks)
         self._master = master
-        self._sentinels = [
-            Server(f"{place[0]}:{place[1]}", place[0], clients.sentinel(place), Durability(), self, tasks)
-            for place in places
-        ]
-        self._place: Place | None = None
+        self._sentinels = [Server(place, "", clients.sentinel(place), Durability(), self, tasks) for place in places]
         self._server: Server | None = None
 
     def server_for(self, command: Command) -> Server | None:
@@ -162,43 +163,61 @@ class Sentinels(Routes):
 
     async def _look(self) -> None:
         place = await self._ask()
-        if self._server is not None and place == self._place:
+        if self._server is not None and place == self._server.place:
             return
         server = self._new(place)
         try:
-            (role,) = await server.pipeline([("ROLE",)])
-        except (RedisError, OSError) as error:
+            await self._make_sure(server)
+        except BaseException:
             await server.leave()
-            raise StoreUnavailable(f"master {server.name}: {type(error).__name__}: {error}") from error
-        if isinstance(role, BaseException) or role[0] != "master":
-            await server.leave()
-            said = role if isinstance(role, BaseException) else f"its role is {role[0]}"
-            raise StoreUnavailable(f"{server.name} is not the master yet: {said}")
+            raise
         log.info("the sentinels name a master", master=self._master, server=server.name)
-        old, self._server, self._place = self._server, server, place
+        old, self._server = self._server, server
         if old is not None:
             self._leave(old)
+
+    async def _make_sure(self, server: Server) -> None:
+        """Raises `StoreUnavailable` unless the server itself says that it is the master, and the sentinels still do."""
+        try:
+            (role,) = await server.pipeline([("ROLE",)])
+            if isinstance(role, BaseException):
+                raise role
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(f"master {server.name}: {type(error).__name__}: {error}") from error
+        if role[0] != "master":
+            raise StoreUnavailable(f"{server.name} is not the master yet: its role is {role[0]}")
+        if not await self.still_stands(server):  # it may have stood still for the better part of a failover
+            raise StoreUnavailable(f"{server.name} is the master no more")
 
     async def _ask(self) -> Place:
         """Where the first sentinel that answers and knows says the master is."""
         said = []
         for number, sentinel in enumerate(self._sentinels):
-            try:
-                (told,) = await sentinel.pipeline([("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._master)])
-                if isinstance(told, BaseException):
-                    raise told
-            except (RedisError, OSError) as error:
-                said.append(f"{sentinel.name}: {type(error).__name__}: {error}")
-                continue
-            if told:
+            told = await self._told_by(sentinel)
+            if isinstance(told, tuple):
                 self._sentinels.insert(0, self._sentinels.pop(number))
-                return str(told[0]), int(told[1])
-            said.append(f"{sentinel.name}: knows no master {self._master}")
+                return told
+            said.append(f"{sentinel.name}: {told}")
         raise StoreUnavailable("; ".join(said))
+
+    async def _told_by(self, sentinel: Server) -> Place | str:
+        """Where a sentinel says that the master is, or why it does not say."""
+        try:
+            (told,) = await sentinel.pipeline([("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._master)])
+            if isinstance(told, BaseException):
+                raise told
+        except (RedisError, OSError) as error:
+            return f"{type(error).__name__}: {error}"
+        return (str(told[0]), int(told[1])) if told else f"knows no master {self._master}"
+
+    async def still_stands(self, server: Server) -> bool:
+        """Whether some sentinel names the server, and none another: the one that led a failover knows it first."""
+        told = await asyncio.gather(*map(self._told_by, self._sentinels))
+        return {place for place in told if isinstance(place, tuple)} == {server.place}
 
     def doubt(self, server: Server) -> None:
         if server is self._server:
-            self._server = self._place = None
+            self._server = None
             self._leave(server)
 
     async def close(self) -> None:
@@ -274,9 +293,19 @@ class Cluster(Routes):
         self._doubted.add(server)
         self._look_soon()
 
+    async def still_stands(self, server: Server) -> bool:
+        """Whether the other nodes still have it for a master."""
+        self._doubted.add(server)  # so that it is asked last
+        try:
+            await self._look()
+        except StoreUnavailable:
+            return False
+        return server.place in self._known
+
     def redirect(self, server: Server, asked: Asked, error: MovedError) -> bool:
         # MOVED alone. ASK leads to where a part of the slot is, and a script there would take the rest for gone.
-        place = (str(error.host or server.host), int(error.port))
+        assert server.place is not None, "a cluster's nodes are reached by TCP"
+        place = (str(error.host or server.place[0]), int(error.port))
         if place not in self._known:
             self._known[place] = self._new(place)
         self._look_soon()
@@ -299,7 +328,7 @@ def routes_for(address: Address, clients: Clients, durability: Durability, tasks
     """The routes of an address's shape."""
     match address.shape:
         case Shape.SINGLE:
-            return Single(clients, durability, tasks, next(iter(address.places), None), address.path)
+            return Single(clients, durability, tasks, next(iter(address.places), None), address.path or "")
         case Shape.SENTINEL:
             assert address.master is not None, "the sentinels' form names a master"
             return Sentinels(clients, durability, tasks, address.places, address.master)

@@ -17,9 +17,11 @@ from typing import Any, Protocol
 from redis import asyncio as redis
 from redis.exceptions import MaxConnectionsError, MovedError, NoScriptError, RedisError
 
+from bridge.runtime.clock import monotonic
 from bridge.runtime.logs import get_logger
 from bridge.runtime.tasks import Tasks
 from bridge.store.errors import StoreUnavailable, as_unavailable, is_misplaced
+from bridge.store.urls import Place
 
 log = get_logger(__name__)
 
@@ -28,6 +30,8 @@ Command = tuple[Any, ...]
 PIPELINES_MAX = 64
 """Pipelines under way at once for what is promised, and as many for the rest."""
 CONNECTIONS_MAX = 2 * PIPELINES_MAX + 8  # the last for what asks beside the pipelines
+SLOW_S = 0.5
+"""An answer that took longer could be that of a master which was replaced meanwhile. No failover is done sooner."""
 REDIRECTS_MAX = 2
 """How often a command is sent on: the first server may know no better than we did."""
 
@@ -119,26 +123,34 @@ class Watch(Protocol):
     def redirect(self, server: "Server", asked: Asked, error: MovedError) -> bool:
         """Sends `asked` on to where the error says. False where servers do not send elsewhere."""
 
+    def stands(self, server: "Server", command: Command) -> bool:
+        """Whether, as far as known, no other server has taken its place for `command`."""
+
+    async def still_stands(self, server: "Server") -> bool:
+        """Whether no other server has taken its place, as those who must know say now."""
+
 
 class Server:
     """A server and the connections to it.
 
     Attributes:
         name: for logs.
-        host: under which it was reached; empty on a unix socket.
+        place: where it is; None on a unix socket.
         available: whether its last pipeline was answered; None before the first.
     """
 
     def __init__(
-        self, name: str, host: str, client: redis.Redis, durability: Durability, watch: Watch, tasks: Tasks
+        self, place: Place | None, path: str, client: redis.Redis, durability: Durability, watch: Watch, tasks: Tasks
     ) -> None:
-        self.name, self.host = name, host
+        self.name, self.place = path if place is None else f"{place[0]}:{place[1]}", place
         self.available: bool | None = None
         self._client, self._watch = client, watch
         self._plain = _Channel(self, None, tasks)
         self._promised = self._plain if durability.command is None else _Channel(self, durability, tasks)
         self._at_rest = asyncio.Event()
         self._left = False
+        self._tasks = tasks
+        self._checking: asyncio.Task[bool] | None = None
 
     def ask(self, asked: Asked) -> None:
         """Puts `asked` into the pipeline that leaves at the end of this turn of the loop."""
@@ -194,7 +206,25 @@ class Server:
                 return
         if isinstance(result, RedisError) and is_misplaced(result):
             self._watch.doubt(self)
+        if asked.promised and not isinstance(result, BaseException) and not self._watch.stands(self, asked.command):
+            result = _SUPERSEDED
         asked.settle(result)
+
+    async def is_trusted(self, took_s: float) -> bool:
+        """Whether what it answered after `took_s` seconds may be promised.
+
+        A master that stood still does not know that it was replaced meanwhile, nor do replicas that were not told yet:
+        it answers as if nothing had been, and they confirm.
+        """
+        if took_s < SLOW_S:
+            return True
+        if self._checking is None or self._checking.done():  # what stood still answers many at once
+            self._checking = self._tasks.start(self._watch.still_stands(self), "still stands")
+        await asyncio.wait([self._checking])
+        return not self._checking.cancelled() and self._checking.result()
+
+
+_SUPERSEDED = StoreUnavailable("another server took its place before it answered")
 
 
 class _Channel:
@@ -227,9 +257,15 @@ class _Channel:
 
     async def _send(self, batch: list[Asked]) -> None:
         results: list[Any] = [StoreUnavailable("the connection is closing")] * len(batch)
+        began = monotonic()
         try:
-            results = await self._execute(batch)
+            answers = await self._execute(batch)
             self._server.told(None)
+            if any(asked.promised for asked in batch) and not await self._server.is_trusted(monotonic() - began):
+                answers = [
+                    _SUPERSEDED if asked.promised else answer for asked, answer in zip(batch, answers, strict=True)
+                ]
+            results = answers
         except (RedisError, OSError) as error:
             results = [error] * len(batch)
             self._server.told(error)

@@ -259,6 +259,16 @@ async def named_master(watching: Sequence[RedisServer]) -> int:
     return int((await watching[0].ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER))[1])
 
 
+async def order_failover(watching: RedisServer) -> None:
+    """Has the sentinel replace the master, whether that is well or not."""
+
+    async def begins() -> bool:
+        (answer,) = await watching.ask_all(("SENTINEL", "FAILOVER", MASTER))
+        return not isinstance(answer, RedisError)  # until it knows enough of the replicas
+
+    await until(begins, "the failover begins")
+
+
 @asynccontextmanager
 async def cluster(
     tmp_path: Path,

