@@ -87,7 +87,7 @@ def document(results: Sequence[Result], seed: int, at: int) -> bytes:
             "seed": seed,
             "versions": versions(results),
             "settings": dict(known(SETTINGS)),
-            "passed": all(result.passed for result in results),
+            "passed": bool(results) and all(result.passed for result in results),
             "scenarios": [_scenario(result) for result in results],
         },
         option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE,

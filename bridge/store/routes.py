@@ -308,6 +308,8 @@ class Cluster(Routes):
         place = (str(error.host or server.place[0]), int(error.port))
         if place not in self._known:
             self._known[place] = self._new(place)
+        if (key := key_of(asked.command)) is not None and self._slots:
+            self._slots[key_slot(key.encode())] = self._known[place]
         self._look_soon()
         self._known[place].ask(asked)
         return True

@@ -206,7 +206,9 @@ class Server:
                 return
         if isinstance(result, RedisError) and is_misplaced(result):
             self._watch.doubt(self)
-        if asked.promised and not isinstance(result, BaseException) and not self._watch.stands(self, asked.command):
+        done = not isinstance(result, BaseException)
+        # One that was sent on here was so by a server that knows better than we do.
+        if done and asked.promised and not asked.redirects and not self._watch.stands(self, asked.command):
             result = _SUPERSEDED
         asked.settle(result)
 
