@@ -1,76 +1,41 @@
-"""A Redis that refuses, lags, is not there yet, or lets us do only what we must: the bridge on real servers.
+"""A Redis that refuses, lags or is not there yet: the bridge on real servers.
 
 What single commands meet is in test_connection.py; here it is the store and the service as a whole.
 """
 
 import asyncio
-import re
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
-from click.testing import CliRunner
 from redis.exceptions import BusyLoadingError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from bridge import app
 from bridge.calls.events import EventKind
-from bridge.cli import main
 from bridge.store.calls import Commit
 from bridge.store.connection import Connection, Durability
 from bridge.store.errors import StoreUnavailable
 from bridge.store.inspection import inspect
 from bridge.store.outbox import Settlement
-from tests.e2e.support import ended, event, eventually, inbound, outbound, post, settings, told
+from tests.e2e.support import ended, eventually, inbound, outbound, post
 from tests.fakes.redis_servers import RedisServer, newest, replicated, server
+from tests.integration.redis_support import (
+    PAIR,
+    delivered,
+    service,
+    status,
+    until_ready,
+)
 from tests.integration.store_support import INBOUND, Bench, bench
-
-ROOT = Path(__file__).parents[2]
-PAIR = (1000, 1001)
 
 
 @pytest.fixture
 async def master(tmp_path: Path) -> AsyncIterator[RedisServer]:
     async with server(tmp_path / "redis", {"appendonly": "yes", "appendfsync": "no"}) as it:
         yield it
-
-
-@asynccontextmanager
-async def service(tmp_path: Path, url: str, **more: object) -> AsyncIterator[tuple[app.Service, aiohttp.ClientSession]]:
-    """A bridge on `url`, with a sandbox, and without a spool unless `more` says so."""
-    given = settings(tmp_path, url, **{"spool__enabled": False, "redis__timeout_s": 1, **more})
-    async with app.running(given, sandbox_port=0) as it, aiohttp.ClientSession() as http:
-        yield it, http
-
-
-async def status(http: aiohttp.ClientSession, url: str) -> int:
-    async with http.get(url) as response:
-        return response.status
-
-
-async def until_ready(it: app.Service, http: aiohttp.ClientSession, *, ready: bool = True) -> None:
-    async def is_so() -> bool:
-        return (await status(http, f"{it.admin_url}/readyz") == 200) is ready
-
-    await eventually(is_so, f"readiness is {ready}")
-
-
-async def delivered(it: app.Service, number: int) -> list[str]:
-    assert it.sandbox is not None
-    sandbox = it.sandbox
-    await eventually(lambda: len(told(sandbox)) >= number, f"{number} messages")
-    return told(sandbox)
-
-
-async def checked(url: str) -> tuple[int, str]:
-    """What `aventa-bridge check` says of a Redis: its exit code and its output."""
-    env = {"BRIDGE_REDIS__URL": url, "BRIDGE_SPOOL__ENABLED": "false"}
-    result = await asyncio.to_thread(CliRunner(env=env).invoke, main, ["check", "--sandbox"], catch_exceptions=False)
-    return result.exit_code, result.output
 
 
 # The service while Redis refuses
@@ -345,116 +310,3 @@ async def test_a_failover_does_not_bring_an_old_lease_back(tmp_path: Path) -> No
             assert theirs.epoch != ours.epoch
             assert await store.outbox.settle(ours, Settlement.DELIVERED) is None
             assert len(await store.lane()) == 2
-
-
-# Only what we must
-
-
-def documented_acl(name: str) -> list[str]:
-    """The rules of a user in docs/redis.md."""
-    (line,) = re.findall(rf"^user {name} (.*)$", (ROOT / "docs" / "redis.md").read_text("utf-8"), re.MULTILINE)
-    return list(line.split())
-
-
-def commands_of_the_bridge() -> set[str]:
-    """What the store's scripts and modules ask of a Redis of somebody's own, as ACLs name it."""
-    found = set()
-    for script in (ROOT / "bridge" / "store" / "scripts").glob("*.lua"):
-        found |= set(re.findall(r"redis\.p?call\('([A-Z]+)'", script.read_text("utf-8")))
-    for module in (ROOT / "bridge" / "store").glob("[!e]*.py"):  # the embedded server has no users
-        found |= set(re.findall(r"\(\"([A-Z]{3,}(?: [A-Z]+)?)\"[,)]", module.read_text("utf-8")))
-    elsewhere = {"sentinel", "waitaof", "hkeys"}  # of the sentinels, added where it is used, on an embedded one
-    parts = {"cluster": "cluster|slots", "script load": "script|load"}
-    return {parts.get(command.lower(), command.lower()) for command in found} - elsewhere
-
-
-async def test_the_documented_user_may_do_what_the_bridge_does_and_no_more(master: RedisServer, tmp_path: Path) -> None:
-    await master.ask("ACL", "SETUSER", "aventa-bridge", *documented_acl("aventa-bridge"))
-    url = f"redis://aventa-bridge:PASSWORD@127.0.0.1:{master.port}"
-    async with service(tmp_path, url) as (it, http):
-        await until_ready(it, http)
-        for sent in (
-            inbound("c-1", PAIR),
-            event("transferred", "c-1", PAIR, 2, transferredTo={"deviceId": 2000, "extensionId": 2001}),
-            ended("c-1", (2000, 2001)),
-            outbound("c-2", PAIR),
-        ):
-            assert await post(http, it.intake_url, sent) == 202
-        assert await post(http, it.intake_url, {**inbound("c-3", PAIR), "deviceId": "none"}) == 422
-        assert await post(http, it.intake_url, outbound("c-2", PAIR)) == 200
-        assert len(await delivered(it, 5)) == 5
-        for path in ("/v1/calls", "/v1/calls/1000/1001", "/v1/calls/c-1", "/v1/rejections", "/metrics"):
-            assert await status(http, it.admin_url + path) == 200, path
-        exit_code, output = await checked(url)
-        assert (exit_code, output.count("ok    redis:")) == (0, 1), output
-    refused = await master.ask("ACL", "LOG")
-    assert refused == []
-
-
-def test_the_documented_user_has_every_command_and_no_other() -> None:
-    granted = {rule.removeprefix("+") for rule in documented_acl("aventa-bridge") if rule.startswith("+")}
-    assert granted == commands_of_the_bridge() | {"ping", "select"}
-
-
-async def test_a_redis_that_tells_nothing_of_itself_will_do(master: RedisServer, tmp_path: Path) -> None:
-    """As one that somebody else runs for us: no CONFIG, no INFO."""
-    rules = [rule for rule in documented_acl("aventa-bridge") if rule != "+info"]
-    await master.ask("ACL", "SETUSER", "aventa-bridge", *rules)
-    url = f"redis://aventa-bridge:PASSWORD@127.0.0.1:{master.port}"
-    async with service(tmp_path, url) as (it, http):
-        assert await post(http, it.intake_url, inbound("c-1", PAIR)) == 202
-        await delivered(it, 1)
-    connection = Connection(url, timeout_s=5)
-    _, findings = await inspect(connection)
-    await connection.close()
-    assert [(finding.fatal, finding.text.partition(",")[0]) for finding in findings] == [
-        (False, "does not let the bridge ask INFO")
-    ]
-
-
-async def test_a_login_that_is_refused_is_mended_without_a_restart(master: RedisServer, tmp_path: Path) -> None:
-    url = f"redis://aventa-bridge:PASSWORD@127.0.0.1:{master.port}"
-    async with service(tmp_path, url) as (it, http):
-        assert await post(http, it.intake_url, inbound("c-1", PAIR)) == 503
-        await master.ask("ACL", "SETUSER", "aventa-bridge", "on", ">PASSWORD", "~*", "+ping")
-        assert await post(http, it.intake_url, inbound("c-1", PAIR)) == 503
-        await until_ready(it, http, ready=False)
-        await master.ask("ACL", "SETUSER", "aventa-bridge", *documented_acl("aventa-bridge"))
-        await until_ready(it, http)
-        assert await post(http, it.intake_url, inbound("c-1", PAIR)) == 202
-
-
-# What is said of a server
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ({"maxmemory-policy": "allkeys-lru", "appendonly": "yes"}, "set maxmemory-policy allkeys-lru to noeviction"),
-        ({"cluster-enabled": "yes", "appendonly": "yes"}, "redis.url must start with redis+cluster://"),
-        ({"replicaof": "127.0.0.1 1", "appendonly": "yes"}, "is a replica, which takes no writes"),
-    ],
-)
-async def test_what_would_lose_calls_is_said(tmp_path: Path, given: dict[str, object], said: str) -> None:
-    async with server(tmp_path / "redis", given) as it:
-        exit_code, output = await checked(it.url)
-        assert exit_code == 2
-        (fault,) = [line for line in output.splitlines() if line.startswith("fault ")]
-        assert fault.startswith(f"fault redis: 127.0.0.1:{it.port} ")
-        assert said in fault
-
-
-async def test_what_might_lose_calls_is_a_warning(tmp_path: Path) -> None:
-    async with server(tmp_path / "redis") as it:
-        exit_code, output = await checked(it.url)
-        assert exit_code == 0
-        assert f"warn  redis: 127.0.0.1:{it.port} keeps no append-only file" in output
-
-
-async def test_too_few_replicas_are_said(tmp_path: Path) -> None:
-    async with replicated(tmp_path, {"appendonly": "yes"}) as (master, _):
-        for replicas, fatal in ((1, []), (2, [True])):
-            connection = Connection(master.url, timeout_s=5, durability=Durability(replicas=replicas))
-            _, findings = await inspect(connection)
-            await connection.close()
-            assert [finding.fatal for finding in findings] == fatal

@@ -1,62 +1,37 @@
-"""The store on each shape of Redis, on real servers: what its address says, where commands go, and what moves."""
+"""The shapes of Redis on real servers: addresses, Sentinel, TLS. The cluster has test_redis_cluster.py."""
 
 import asyncio
-import random
 import signal
 import subprocess
-from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from redis.crc import key_slot
 
-from bridge.calls.decide import decide
-from bridge.calls.events import CallEvent, EventKind, Pair
+from bridge.calls.events import EventKind
 from bridge.settings_types import _REDIS_URL, _redis_url
-from bridge.store.calls import Commit
-from bridge.store.connection import Connection, Login, Tls
+from bridge.store.connection import Login, Tls
 from bridge.store.errors import StoreUnavailable
-from bridge.store.keys import EPOCH, LANES, LEASES, SHARDS, WAITING, Keys, shard_of
-from bridge.store.outbox import Delivery, Settlement
+from bridge.store.keys import Keys
 from bridge.store.urls import Address, Shape, parse
 from tests.e2e.support import eventually
 from tests.fakes.redis_servers import (
     MASTER,
-    RedisServer,
     cluster,
-    cluster_url,
-    move_slot,
     named_master,
     order_failover,
     replicated,
     sentinel_url,
     sentinels,
     server,
-    until_settled,
     with_tls,
 )
-from tests.integration.store_support import INBOUND, LEASE_MS, A, Bench, bench
-from tests.integration.test_redis_refusals import documented_acl
-
-PAIRS_BY_SHARD: dict[int, list[Pair]] = defaultdict(list)
-for _number in range(1, 400):
-    PAIRS_BY_SHARD[shard_of(Pair(1, _number))].append(Pair(1, _number))
-
-
-@asynccontextmanager
-async def connected(
-    url: str, *, tls: Tls | None = None, sentinel: Login | None = None, timeout_s: float = 2
-) -> AsyncIterator[Connection]:
-    connection = Connection(url, timeout_s=timeout_s, tls=tls, sentinel=sentinel)
-    try:
-        yield connection
-    finally:
-        await connection.close()
-
+from tests.integration.redis_support import (
+    connected,
+    documented_acl,
+)
+from tests.integration.store_support import INBOUND, A, bench
 
 # Addresses
 
@@ -192,183 +167,6 @@ async def test_sentinels_have_a_login_of_their_own(tmp_path: Path) -> None:
         async with connected(sentinel_url([watching]), sentinel=Login("aventa-sentinel", "wrong")) as connection:
             with pytest.raises(StoreUnavailable, match="invalid username-password"):
                 await connection.run(("PING",))
-
-
-# Cluster
-
-
-def slot_of(shard: int) -> int:
-    return key_slot(Keys("test").of_shard(shard, LANES).encode())
-
-
-def owner(nodes: list[RedisServer], slot: int) -> int:
-    """Which of the masters of a new cluster has the slot."""
-    return next(n for n in range(len(nodes)) if slot < 16_384 * (n + 1) // len(nodes))
-
-
-async def test_every_script_runs_on_a_cluster(tmp_path: Path) -> None:
-    async with cluster(tmp_path) as nodes, bench(cluster_url(nodes[:1])) as store:
-        for shard in range(SHARDS):
-            first, second = PAIRS_BY_SHARD[shard][0], PAIRS_BY_SHARD[(shard + 1) % SHARDS][1]
-            await store.start(first, f"c-{shard}")
-            hand_over = await store.transfer(first, f"c-{shard}", to=second)
-            await store.open_at_new_agent(hand_over)
-            await store.outbox.release(hand_over)
-            history = await store.reads.history(f"c-{shard}")
-            assert history is not None
-            assert len(history.legs) == 2
-        told = 0
-        while claimed := await store.claim(100):
-            for first_delivery in claimed.values():
-                delivery: Delivery | None = first_delivery
-                while delivery is not None:
-                    told += 1
-                    delivery = await store.outbox.settle(delivery, Settlement.DELIVERED, errand_id="1")
-            store.now += 1
-        assert told == SHARDS * 4  # open, its end, the hand-over; open at the new agent
-        assert (await store.outbox.backlog()).waiting == 0
-        found, _ = await store.reads.active(lambda _: True, 100)
-        assert len(found) == SHARDS == await store.reads.active_count()
-        await store.connection.check(store.keys.writable())
-        assert len(await store.connection.info()) == 3
-        for node in nodes:
-            await node.ask("SCRIPT", "FLUSH")
-        await store.start(A, "c-99")
-
-        async with bench(nodes[0].url) as as_one_server:
-            shard = next(shard for shard in range(SHARDS) if owner(nodes, slot_of(shard)) == 1)
-            with pytest.raises(StoreUnavailable, match="MovedError"):
-                await as_one_server.start(PAIRS_BY_SHARD[shard][0])
-
-
-async def test_a_slot_that_is_moved_key_by_key_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    async with cluster(tmp_path, masters=2) as nodes, bench(cluster_url(nodes[:1])) as store:
-        for seed in range(4):
-            shard = [shard for shard in range(SHARDS) if owner(nodes, slot_of(shard)) == 0][seed]
-            rng = random.Random(seed)
-            moved = _Moved(store, PAIRS_BY_SHARD[shard][1:9], rng)
-            # Somebody holds a lane all the while, or a claim would find no leases, and no claim run in the move.
-            await store.start(PAIRS_BY_SHARD[shard][0], f"held-{shard}")
-            assert len(await store.claim(1, [shard])) == 1
-            await moved.start_calls()
-            await moved.start_calls()
-            # As long as a claim's own keys are there, it runs, and meets lanes that are gone.
-            last = [store.keys.of_shard(shard, name) for name in (LANES, LEASES, EPOCH)] if seed % 2 else []
-            await move_slot(slot_of(shard), nodes[0], nodes[1], rng, moved.go_on, at_once=2, last=last)
-            assert moved.refused, "some of it fell into the move"
-            await until_settled(nodes)
-            await moved.finish()
-
-
-class _Moved:
-    """Pairs of a shard at work while its slot is moved: what was accepted, and what was told of it."""
-
-    def __init__(self, store: Bench, pairs: list[Pair], rng: random.Random) -> None:
-        self.store, self.pairs, self.rng, self.refused = store, pairs, rng, 0
-        self.accepted: dict[Pair, list[str]] = defaultdict(list)
-        self.told: dict[Pair, list[str]] = defaultdict(list)
-        self._number = 0
-        self._refused: dict[Pair, tuple[CallEvent, list[str]]] = {}
-        self._unsettled: list[Delivery] = []
-
-    async def start_calls(self) -> None:
-        """As a sender does it: what was refused is sent again, before what comes next."""
-        for pair in self.pairs:
-            if pair not in self._refused:
-                self._number += 1
-                event = self.store.event(EventKind.STARTED, pair, f"{pair}-{self._number}", facts=INBOUND)
-                self._refused[pair] = (event, [])
-            event, effects = self._refused[pair]
-            try:
-                loaded = await self.store.calls.load(event)
-                if not loaded.seen:
-                    decision = decide(loaded.calls, event, self.store.policy)
-                    effects[:] = [effect.effect_id for effect in decision.effects]
-                    assert await self.store.calls.commit(event, loaded, decision) is Commit.OK
-            except StoreUnavailable:
-                self.refused += 1
-            else:
-                self.accepted[pair] += effects
-                del self._refused[pair]
-
-    async def go_on(self) -> None:
-        await self.start_calls()
-        if self.rng.random() < 0.2:  # seldom: lanes that are due must be left when some of their keys are gone
-            with suppress(StoreUnavailable):
-                self._tell((await self.store.claim(2, [shard_of(self.pairs[0])])).values())
-        await self._settle()
-
-    def _tell(self, deliveries: Iterable[Delivery]) -> None:
-        for delivery in deliveries:
-            assert delivery.attempt == 1, "no lease was lost with its answer"
-            self.told[delivery.effect.pair].append(delivery.effect.effect_id)
-            self._unsettled.append(delivery)
-
-    async def _settle(self, *, go_on: bool = False) -> None:
-        unsettled, self._unsettled = self._unsettled, []
-        for delivery in unsettled:
-            try:
-                following = await self.store.outbox.settle(delivery, Settlement.DELIVERED, go_on=go_on)
-            except StoreUnavailable:
-                self._unsettled.append(delivery)
-            else:
-                self._tell([] if following is None else [following])
-
-    async def finish(self) -> None:
-        refused = self.refused
-        for _ in range(3):
-            await self.go_on()
-        assert self.refused == refused, "a client that knows the slot's old place is sent to its new one"
-        shard = shard_of(self.pairs[0])
-        while self._unsettled or await self.store.raw("ZCARD", self.store.keys.of_shard(shard, WAITING)) > 1:
-            while self._unsettled:
-                await self._settle(go_on=True)
-            self.store.now += LEASE_MS  # a lane that was passed over is due again after a lease's length
-            claimed = (await self.store.claim(10, [shard])).values()
-            self._tell(delivery for delivery in claimed if delivery.effect.pair in self.pairs)
-        assert self.told == self.accepted
-
-
-@pytest.mark.ci
-async def test_a_node_that_is_away_takes_only_its_own_along(tmp_path: Path) -> None:
-    partial = {"cluster-require-full-coverage": "no"}
-    async with cluster(tmp_path, partial) as nodes, bench(cluster_url(nodes)) as store:
-        homes = {shard: owner(nodes, slot_of(shard)) for shard in range(SHARDS)}
-        for shard in range(SHARDS):
-            await store.start(PAIRS_BY_SHARD[shard][0], f"c-{shard}")
-        await nodes[2].kill()
-        lost = {PAIRS_BY_SHARD[shard][0] for shard in range(SHARDS) if homes[shard] == 2}
-        assert set(await store.claim(1)) == {PAIRS_BY_SHARD[shard][0] for shard in range(SHARDS)} - lost
-        with pytest.raises(StoreUnavailable):
-            await store.connection.check(store.keys.writable())
-        with pytest.raises(StoreUnavailable):
-            await store.start(next(iter(lost)), "c-99")
-
-        # The index of a call lies elsewhere than its pair. It comes first: without it, nothing of the call is written.
-        at_lost = next(f"i-{n}" for n in range(100) if owner(nodes, key_slot(f"test:index:i-{n}".encode())) == 2)
-        pair = next(PAIRS_BY_SHARD[shard][1] for shard in range(SHARDS) if homes[shard] != 2)
-        event = store.event(EventKind.STARTED, pair, at_lost, facts=INBOUND)
-        with pytest.raises(StoreUnavailable):
-            await store.take(event)
-        assert not (await store.calls.load(event)).seen
-
-        await nodes[2].start()
-
-        async def back() -> bool:
-            try:
-                await store.connection.check(store.keys.writable())
-            except StoreUnavailable:
-                return False
-            return True
-
-        await eventually(back, "all of the cluster takes writes")
-        await store.take(event)
-
-
-async def test_a_server_is_not_a_cluster(tmp_path: Path) -> None:
-    async with server(tmp_path / "alone") as alone, connected(cluster_url([alone])) as connection:
-        with pytest.raises(StoreUnavailable, match="cluster support disabled"):
-            await connection.run(("PING",))
 
 
 # TLS

@@ -332,7 +332,7 @@ if ballast := sys.argv[2:]:
     os.unlink(ballast[0])
 assert files.probe(), files.state()
 assert files.write([[(1, b"room again")]]) == [None]
-print(json.dumps([taken, reason]))
+print(json.dumps([taken, reason]), flush=True)
 os._exit(9)  # as if killed
 """
 

@@ -1,0 +1,144 @@
+"""What a login must be allowed, and what is said of a server's settings: on real servers, by their own ACLs."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bridge.cli import main
+from bridge.store.connection import Connection, Durability
+from bridge.store.inspection import inspect
+from tests.e2e.support import ended, event, inbound, outbound, post
+from tests.fakes.redis_servers import RedisServer, replicated, server
+from tests.integration.redis_support import (
+    PAIR,
+    ROOT,
+    delivered,
+    documented_acl,
+    service,
+    status,
+    until_ready,
+)
+
+
+@pytest.fixture
+async def master(tmp_path: Path) -> AsyncIterator[RedisServer]:
+    async with server(tmp_path / "redis", {"appendonly": "yes", "appendfsync": "no"}) as it:
+        yield it
+
+
+async def checked(url: str) -> tuple[int, str]:
+    """What `aventa-bridge check` says of a Redis: its exit code and its output."""
+    env = {"BRIDGE_REDIS__URL": url, "BRIDGE_SPOOL__ENABLED": "false"}
+    result = await asyncio.to_thread(CliRunner(env=env).invoke, main, ["check", "--sandbox"], catch_exceptions=False)
+    return result.exit_code, result.output
+
+
+# Only what we must
+
+
+def commands_of_the_bridge() -> set[str]:
+    """What the store's scripts and modules ask of a Redis of somebody's own, as ACLs name it."""
+    found = set()
+    for script in (ROOT / "bridge" / "store" / "scripts").glob("*.lua"):
+        found |= set(re.findall(r"redis\.p?call\('([A-Z]+)'", script.read_text("utf-8")))
+    for module in (ROOT / "bridge" / "store").glob("[!e]*.py"):  # the embedded server has no users
+        found |= set(re.findall(r"\(\"([A-Z]{3,}(?: [A-Z]+)?)\"[,)]", module.read_text("utf-8")))
+    elsewhere = {"sentinel", "waitaof", "hkeys"}  # of the sentinels, added where it is used, on an embedded one
+    parts = {"cluster": "cluster|slots", "script load": "script|load"}
+    return {parts.get(command.lower(), command.lower()) for command in found} - elsewhere
+
+
+async def test_the_documented_user_may_do_what_the_bridge_does_and_no_more(master: RedisServer, tmp_path: Path) -> None:
+    await master.ask("ACL", "SETUSER", "aventa-bridge", *documented_acl("aventa-bridge"))
+    url = f"redis://aventa-bridge:PASSWORD@127.0.0.1:{master.port}"
+    async with service(tmp_path, url) as (it, http):
+        await until_ready(it, http)
+        for sent in (
+            inbound("c-1", PAIR),
+            event("transferred", "c-1", PAIR, 2, transferredTo={"deviceId": 2000, "extensionId": 2001}),
+            ended("c-1", (2000, 2001)),
+            outbound("c-2", PAIR),
+        ):
+            assert await post(http, it.intake_url, sent) == 202
+        assert await post(http, it.intake_url, {**inbound("c-3", PAIR), "deviceId": "none"}) == 422
+        assert await post(http, it.intake_url, outbound("c-2", PAIR)) == 200
+        assert len(await delivered(it, 5)) == 5
+        for path in ("/v1/calls", "/v1/calls/1000/1001", "/v1/calls/c-1", "/v1/rejections", "/metrics"):
+            assert await status(http, it.admin_url + path) == 200, path
+        exit_code, output = await checked(url)
+        assert (exit_code, output.count("ok    redis:")) == (0, 1), output
+    refused = await master.ask("ACL", "LOG")
+    assert refused == []
+
+
+def test_the_documented_user_has_every_command_and_no_other() -> None:
+    granted = {rule.removeprefix("+") for rule in documented_acl("aventa-bridge") if rule.startswith("+")}
+    assert granted == commands_of_the_bridge() | {"ping", "select"}
+
+
+async def test_a_redis_that_tells_nothing_of_itself_will_do(master: RedisServer, tmp_path: Path) -> None:
+    """As one that somebody else runs for us: no CONFIG, no INFO."""
+    rules = [rule for rule in documented_acl("aventa-bridge") if rule != "+info"]
+    await master.ask("ACL", "SETUSER", "aventa-bridge", *rules)
+    url = f"redis://aventa-bridge:PASSWORD@127.0.0.1:{master.port}"
+    async with service(tmp_path, url) as (it, http):
+        assert await post(http, it.intake_url, inbound("c-1", PAIR)) == 202
+        await delivered(it, 1)
+    connection = Connection(url, timeout_s=5)
+    _, findings = await inspect(connection)
+    await connection.close()
+    assert [(finding.fatal, finding.text.partition(",")[0]) for finding in findings] == [
+        (False, "does not let the bridge ask INFO")
+    ]
+
+
+async def test_a_login_that_is_refused_is_mended_without_a_restart(master: RedisServer, tmp_path: Path) -> None:
+    url = f"redis://aventa-bridge:PASSWORD@127.0.0.1:{master.port}"
+    async with service(tmp_path, url) as (it, http):
+        assert await post(http, it.intake_url, inbound("c-1", PAIR)) == 503
+        await master.ask("ACL", "SETUSER", "aventa-bridge", "on", ">PASSWORD", "~*", "+ping")
+        assert await post(http, it.intake_url, inbound("c-1", PAIR)) == 503
+        await until_ready(it, http, ready=False)
+        await master.ask("ACL", "SETUSER", "aventa-bridge", *documented_acl("aventa-bridge"))
+        await until_ready(it, http)
+        assert await post(http, it.intake_url, inbound("c-1", PAIR)) == 202
+
+
+# What is said of a server
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"maxmemory-policy": "allkeys-lru", "appendonly": "yes"}, "set maxmemory-policy allkeys-lru to noeviction"),
+        ({"cluster-enabled": "yes", "appendonly": "yes"}, "redis.url must start with redis+cluster://"),
+        ({"replicaof": "127.0.0.1 1", "appendonly": "yes"}, "is a replica, which takes no writes"),
+    ],
+)
+async def test_what_would_lose_calls_is_said(tmp_path: Path, given: dict[str, object], said: str) -> None:
+    async with server(tmp_path / "redis", given) as it:
+        exit_code, output = await checked(it.url)
+        assert exit_code == 2
+        (fault,) = [line for line in output.splitlines() if line.startswith("fault ")]
+        assert fault.startswith(f"fault redis: 127.0.0.1:{it.port} ")
+        assert said in fault
+
+
+async def test_what_might_lose_calls_is_a_warning(tmp_path: Path) -> None:
+    async with server(tmp_path / "redis") as it:
+        exit_code, output = await checked(it.url)
+        assert exit_code == 0
+        assert f"warn  redis: 127.0.0.1:{it.port} keeps no append-only file" in output
+
+
+async def test_too_few_replicas_are_said(tmp_path: Path) -> None:
+    async with replicated(tmp_path, {"appendonly": "yes"}) as (master, _):
+        for replicas, fatal in ((1, []), (2, [True])):
+            connection = Connection(master.url, timeout_s=5, durability=Durability(replicas=replicas))
+            _, findings = await inspect(connection)
+            await connection.close()
+            assert [finding.fatal for finding in findings] == fatal
