@@ -26,12 +26,16 @@ from bridge.delivery.worker import Worker
 from bridge.pipeline import Pipeline
 from bridge.runtime.clock import monotonic
 from bridge.runtime.metrics import Metrics
-from bridge.store.keys import LANES, shard_of
+from bridge.store.keys import LANES, LEASES, shard_of
 from tests.e2e.support import eventually, told
 from tests.integration.cention_support import web_server
 from tests.integration.store_support import A, Bench, bench
 
 USUAL, VIP = "the-usual-token", "the-vip-token"
+UNLESS_LEASED = """
+if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1 then return 0 end
+return redis.call('ZADD', KEYS[1], 'XX', 0, ARGV[1])
+"""
 RENDERER = Renderer(
     subject="Call ${callId}", body="", queue_name="outbound", queue_number="0", close_user=("cention", "1")
 )
@@ -145,8 +149,14 @@ class Work:
         await eventually(empty, "every lane is worked off")
 
     async def make_due(self, pair: Pair = A) -> None:
-        """Lets the time pass that a lane was put back for."""
-        await self.store.raw("ZADD", self.store.keys.of_shard(shard_of(pair), LANES), "XX", 0, str(pair))
+        """Lets the time pass that a lane was put back for.
+
+        A leased lane is left alone, in one step with the look at its lease: its time is the end of the lease, and a
+        lease that ends under an attempt lets a second worker repeat it.
+        """
+        shard = shard_of(pair)
+        keys = (self.store.keys.of_shard(shard, LANES), self.store.keys.of_shard(shard, LEASES))
+        await self.store.raw("EVAL", UNLESS_LEASED, len(keys), *keys, str(pair))
         self.worker.wake_all()
 
     def told(self, pair: Pair | None = None) -> list[str]:
