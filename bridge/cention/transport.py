@@ -62,7 +62,7 @@ class Transport:
             connector=aiohttp.TCPConnector(
                 limit=self._connections_max, keepalive_timeout=_KEEP_ALIVE_S, ttl_dns_cache=_DNS_TTL_S
             ),
-            headers={"Accept": MEDIA_TYPE, "User-Agent": f"aventa-bridge/{__version__}"},
+            headers={"User-Agent": f"aventa-bridge/{__version__}"},
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),  # `_exchange` holds the one clock
             trace_configs=[trace],
@@ -101,23 +101,30 @@ class Transport:
         # Once the status line came, whatever happened to the body: the server has decided.
         return outcome_of(answer, sent=body, token=token, creates=creates) if isinstance(answer, Answer) else answer
 
-    async def get(self, url: str, token: str) -> Answer | Failure:
+    async def get(
+        self, url: str, token: str, *, accept: str = MEDIA_TYPE, bytes_max: int = DOCUMENT_BYTES_MAX
+    ) -> Answer | Failure:
         """GETs `url` and returns the whole answer, 2xx and no errors document, or what became of the attempt.
 
         Args:
             url: absolute, its query percent-encoded.
             token: the bearer token.
+            accept: the media type to ask for.
+            bytes_max: an answer of so many bytes or more is refused.
         """
-        answer = await self._exchange("GET", url, b"", token, DOCUMENT_BYTES_MAX)
-        if not isinstance(answer, Answer):
-            return answer
-        if (failure := failure_of(answer, sent=b"", token=token)) is not None:
-            return failure
-        if len(answer.body) >= DOCUMENT_BYTES_MAX:
-            return Rejected(answer.status, f"the answer is longer than {DOCUMENT_BYTES_MAX} bytes")
-        return answer if answer.whole else Unknown("the answer was cut off")
+        answer = await self._exchange("GET", url, b"", token, bytes_max, accept)
+        return _document(answer, sent=b"", token=token, bytes_max=bytes_max)
 
-    async def _exchange(self, method: str, url: str, body: bytes, token: str, bytes_max: int) -> Answer | Failure:
+    async def post_for(
+        self, url: str, body: bytes, token: str, *, bytes_max: int = DOCUMENT_BYTES_MAX
+    ) -> Answer | Failure:
+        """POSTs `body` to `url` for the document that the answer carries: as `get`, but what `body` holds is sent."""
+        answer = await self._exchange("POST", url, body, token, bytes_max)
+        return _document(answer, sent=body, token=token, bytes_max=bytes_max)
+
+    async def _exchange(
+        self, method: str, url: str, body: bytes, token: str, bytes_max: int, accept: str = MEDIA_TYPE
+    ) -> Answer | Failure:
         if not _TOKEN.fullmatch(token):
             # Not an exception: it is an unusable token like any other, and stops its lanes until it is changed.
             return Unauthorised(
@@ -127,7 +134,7 @@ class Transport:
         trouble: str | None = None
         try:
             async with asyncio.timeout(self._attempt_timeout_s):
-                await self._attempt(method, url, body, token, progress, bytes_max)
+                await self._attempt(method, url, body, token, progress, bytes_max, accept)
         except TimeoutError:
             trouble = f"{'no answer' if progress.written else 'not connected'} within {self._attempt_timeout_s:g} s"
         except (aiohttp.ClientError, OSError) as error:
@@ -138,11 +145,11 @@ class Transport:
         return Unknown(trouble) if progress.written else TryLater(trouble)
 
     async def _attempt(
-        self, method: str, url: str, body: bytes, token: str, progress: _Progress, bytes_max: int
+        self, method: str, url: str, body: bytes, token: str, progress: _Progress, bytes_max: int, accept: str
     ) -> None:
         if self._retrying is None:
             raise RuntimeError("CentionClient is used outside of its `async with`")
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {token}", "Accept": accept}
         if method == "POST":  # what carries no document names no type of it
             headers["Content-Type"] = MEDIA_TYPE
         async with self._retrying.request(
@@ -159,6 +166,16 @@ class Transport:
                 received += chunk
                 progress.answer = Answer(response.status, response.headers, bytes(received[:bytes_max]))
             progress.answer = Answer(response.status, response.headers, bytes(received[:bytes_max]), whole=True)
+
+
+def _document(answer: Answer | Failure, *, sent: bytes, token: str, bytes_max: int) -> Answer | Failure:
+    if not isinstance(answer, Answer):
+        return answer
+    if (failure := failure_of(answer, sent=sent, token=token)) is not None:
+        return failure
+    if len(answer.body) >= bytes_max:
+        return Rejected(answer.status, f"the answer is longer than {bytes_max} bytes")
+    return answer if answer.whole else Unknown("the answer was cut off")
 
 
 async def _writing_began(_session: aiohttp.ClientSession, trace: SimpleNamespace, _params: object) -> None:
