@@ -5,42 +5,36 @@ reverse: intake closes, claimed deliveries finish, lanes are given back, listene
 """
 
 import asyncio
-import random
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from aiohttp import web
-from pydantic import SecretStr
 
-from bridge import __version__
+from bridge import __version__, parts
 from bridge.admin.routes import Access, Admin, Readiness
-from bridge.calls.state import InboundEnd, Policy
 from bridge.cention.client import CentionClient
 from bridge.cention.sandbox import Sandbox
 from bridge.connect import connect, tell_of
-from bridge.delivery.breaker import Breaker, State
 from bridge.delivery.dispatch import Dispatcher
 from bridge.delivery.lookup import Lookup
 from bridge.delivery.policy import Schedule
 from bridge.delivery.rate import Rate
-from bridge.delivery.render import Renderer
 from bridge.delivery.tokens import Tokens
 from bridge.delivery.worker import Worker
 from bridge.intake.auth import Authenticator
 from bridge.intake.entry import Entry, open_entry
 from bridge.intake.feed import Feed
 from bridge.intake.routes import make_intake_app
-from bridge.intake.wire import Translator
 from bridge.pipeline import Pipeline
 from bridge.rotation import EVERY_S, Rotation
 from bridge.runtime.clock import monotonic, now_ms
 from bridge.runtime.logs import get_logger
 from bridge.runtime.metrics import Metrics
 from bridge.runtime.web import serve
-from bridge.settings import Claim, Settings
-from bridge.store.calls import CallStore, Retention
+from bridge.settings import Settings
+from bridge.store.calls import CallStore
 from bridge.store.embedded import EmbeddedRedis
 from bridge.store.errors import StoreUnavailable
 from bridge.store.keys import Keys
@@ -50,7 +44,6 @@ from bridge.store.rejections import RejectionStore
 
 log = get_logger(__name__)
 
-SANDBOX_TOKEN = "sandbox"  # noqa: S105 (opens nothing but the sandbox that this process starts itself)
 _EXPIRE_EVERY_S = 1.0
 _GAUGES_EVERY_S = 2.0
 _MARK_S = 5.0  # for putting back what a look-up has read, when the service is told to stop
@@ -112,7 +105,7 @@ async def running(
         stack.push_async_callback(connection.close)
 
         keys = Keys(settings.redis.key_prefix)
-        retention = _retention(settings)
+        retention = parts.retention(settings)
         store = CallStore(connection, keys, retention)
         outbox = Outbox(connection, keys, retention, lease_ms=round(settings.delivery.lease_s * 1000))
         rejections = RejectionStore(
@@ -131,14 +124,14 @@ async def running(
             )
         )
         # The pipeline wakes the worker, and the worker hands calls over through the pipeline.
-        pipeline = Pipeline(store, outbox, _policy(settings), lambda shard: worker.wake(shard))
+        pipeline = Pipeline(store, outbox, parts.policy(settings), lambda shard: worker.wake(shard))
 
         def apply_secrets(new: Settings) -> bool:
-            lanes = tokens.replace(*_cention_tokens(new, sandboxed=sandbox is not None))
+            lanes = tokens.replace(*parts.cention_tokens(new, sandboxed=sandbox is not None))
             if lanes:
                 worker.wake_all()
-            intake = authenticator.replace(_secrets(new.intake.tokens), _secrets(new.intake.webhook_secrets))
-            admin = access.replace(_secrets(new.admin.viewer_tokens), _secrets(new.admin.operator_tokens))
+            intake = authenticator.replace(parts.secrets(new.intake.tokens), parts.secrets(new.intake.webhook_secrets))
+            admin = access.replace(parts.secrets(new.admin.viewer_tokens), parts.secrets(new.admin.operator_tokens))
             return lanes or intake or admin
 
         rotation = (
@@ -146,7 +139,7 @@ async def running(
             if reload is None
             else Rotation(reload, apply_secrets, metrics, every_s=reload_every_s, urgent=lambda: tokens.any_refused)
         )
-        default, routes, errand_data = _cention_tokens(settings, sandboxed=sandbox is not None)
+        default, routes, errand_data = parts.cention_tokens(settings, sandboxed=sandbox is not None)
         tokens = Tokens(
             default,
             routes,
@@ -167,9 +160,9 @@ async def running(
             )
         dispatcher = Dispatcher(
             client,
-            _renderer(settings),
+            parts.renderer(settings),
             tokens,
-            _breaker(settings, metrics),
+            parts.breaker(settings, metrics),
             errand_id=outbox.errand_id,
             hand_over=pipeline.hand_over,
             lookup=lookup,
@@ -202,18 +195,20 @@ async def running(
             return Readiness(conditions, one_of=("redis", "spool"))
 
         authenticator = Authenticator(
-            _secrets(settings.intake.tokens), _secrets(settings.intake.webhook_secrets), lambda: now_ms() / 1000
+            parts.secrets(settings.intake.tokens),
+            parts.secrets(settings.intake.webhook_secrets),
+            lambda: now_ms() / 1000,
         )
         intake_app = make_intake_app(
             authenticator=authenticator,
-            translate=_translator(settings, settings.intake.mapping),
+            translate=parts.translator(settings, settings.intake.mapping),
             accept=entry.accept,
             reject=entry.reject,
             body_bytes_max=settings.intake.body_bytes_max,
             events_max=settings.intake.events_max,
             draining=draining.is_set,
         )
-        access = Access(_secrets(settings.admin.viewer_tokens), _secrets(settings.admin.operator_tokens))
+        access = Access(parts.secrets(settings.admin.viewer_tokens), parts.secrets(settings.admin.operator_tokens))
         admin_app = Admin(
             access=access,
             reads=reads,
@@ -239,7 +234,7 @@ async def running(
                     kind=settings.feed.kind,
                     url=settings.feed.url or "",
                     token=None if settings.feed.token is None else settings.feed.token.get_secret_value(),
-                    translate=_translator(settings, settings.feed.mapping),
+                    translate=parts.translator(settings, settings.feed.mapping),
                     accept=entry.accept,
                     reject=entry.reject,
                 )
@@ -321,73 +316,3 @@ def _document() -> bytes:
     from bridge.openapi import document_json
 
     return document_json()
-
-
-def _secrets(values: Sequence[SecretStr]) -> list[str]:
-    return [value.get_secret_value() for value in values]
-
-
-def _cention_tokens(settings: Settings, *, sandboxed: bool) -> tuple[str, dict[str, str], str]:
-    """The default Create Errand token, those of single queues, and the one for errand data."""
-    cention = settings.cention
-
-    def token(claim: Claim) -> str:
-        found = cention.tokens.get(claim) or cention.token
-        return found.get_secret_value() if found is not None else SANDBOX_TOKEN if sandboxed else ""
-
-    routes = {route.queue: route.token.get_secret_value() for route in cention.routes}
-    return token("create_errand"), routes, token("errand_data")
-
-
-def _breaker(settings: Settings, metrics: Metrics) -> Breaker:
-    def changed(was: State, state: State, reason: str) -> None:
-        metrics.breaker_open.set(state is not State.CLOSED)
-        if state is State.OPEN:
-            metrics.breaker_opened.inc()
-        # A probe that fails is no news: that Cention is down was said when the breaker opened.
-        write = log.error if (was, state) == (State.CLOSED, State.OPEN) else log.info
-        write("cention breaker " + state.value, reason=reason)
-
-    return Breaker(
-        failures=settings.delivery.breaker_failures,
-        open_s=settings.delivery.breaker_open_s,
-        clock=monotonic,
-        chance=random.Random().random,  # noqa: S311 (jitter, not a secret)
-        changed=changed,
-    )
-
-
-def _policy(settings: Settings) -> Policy:
-    return Policy(frozenset(settings.calls.open_errand_for), InboundEnd(settings.calls.inbound_end))
-
-
-def _retention(settings: Settings) -> Retention:
-    calls = settings.calls
-    return Retention(
-        seen_ms=round(calls.duplicate_retention_s * 1000),
-        ended_ms=round(calls.ended_retention_s * 1000),
-        age_ms=round(calls.age_s_max * 1000),
-        grace_ms=round(calls.orphan_grace_s * 1000),
-        timeline_entries=calls.timeline_entries_max,
-    )
-
-
-def _renderer(settings: Settings) -> Renderer:
-    return Renderer(
-        subject=settings.errand.subject,
-        body=settings.errand.body,
-        queue_name=settings.calls.default_queue_name,
-        queue_number=settings.calls.default_queue_number,
-        close_user=(settings.calls.close_user_type, settings.calls.close_user_id),
-    )
-
-
-def _translator(settings: Settings, mapping: Mapping[str, str]) -> Translator:
-    return Translator(
-        default_region=settings.numbers.default_region,
-        opens=frozenset(settings.calls.open_errand_for),
-        clock_ahead_s_max=settings.intake.clock_ahead_s_max,
-        clock_behind_s_max=settings.intake.clock_behind_s_max,
-        now_ms=now_ms,
-        mapping=mapping,
-    )
