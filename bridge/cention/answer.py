@@ -45,8 +45,7 @@ def outcome_of(answer: Answer, *, sent: bytes, token: str, creates: bool) -> Out
         token: the request's bearer token, likewise.
         creates: whether the answer carries the id of a new errand.
     """
-    reason = _reason(answer, sent, token)
-    if (failure := _failure(answer, reason)) is not None:
+    if (failure := failure_of(answer, sent=sent, token=token)) is not None:
         return failure
     return Delivered(answer.status, created_errand_id(answer.body) if creates else None)
 
@@ -59,21 +58,17 @@ def failure_of(answer: Answer, *, sent: bytes, token: str) -> Failure | None:
         sent: as for `outcome_of`; b"" where the request had no body.
         token: as for `outcome_of`.
     """
-    return _failure(answer, _reason(answer, sent, token))
-
-
-def _reason(answer: Answer, sent: bytes, token: str) -> str:
-    return reason_of(server_words(answer.status, answer.content_type, answer.body), sent, token)
-
-
-def _failure(answer: Answer, reason: str) -> Failure | None:
     status = answer.status
+    # Before the server's words are read, which takes longer than all else here: most answers are this one.
+    if 200 <= status < 300 and not answer.content_type.startswith("text/html") and not has_errors(answer.body):
+        return None
+    reason = reason_of(server_words(status, answer.content_type, answer.body), sent, token)
     if 200 <= status < 300:
         if answer.content_type.startswith("text/html"):
             # Cention answers JSON or nothing; a page is a login or maintenance page of something in between. Taking it
             # for a delivery would lose the call without a trace, asking again costs at worst a repeated message_id.
             return TryLater(f"a web page answered, not Cention's API: {reason}", status)
-        return Rejected(status, reason) if has_errors(answer.body) else None
+        return Rejected(status, reason)
     if status in _UNAUTHORISED:
         return Unauthorised(status, reason)
     if 300 <= status < 400:

@@ -15,7 +15,7 @@ Knows nothing of what is served, nor what a refusal says: both are given.
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import hdrs, web
 
@@ -145,10 +145,9 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        assert isinstance(transport, asyncio.Transport), "only streams are listened on"
-        self._wire = transport
+        self._wire = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
         if not self._connections.enter(self):
-            transport.write(self._connections.refusals.no_place)
+            self._wire.write(self._connections.refusals.no_place)
             self.force_close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
