@@ -109,7 +109,7 @@ class Connection:
                 each.settle(StoreUnavailable("no server takes this slot"))
             else:
                 server.ask(each)
-        results = await asyncio.gather(*(each.answer for each in asked), return_exceptions=True)
+        results = [await each.answer for each in asked]
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, StoreUnavailable):
                 raise result

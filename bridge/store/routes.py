@@ -19,7 +19,7 @@ from bridge.runtime.logs import get_logger
 from bridge.runtime.tasks import Tasks
 from bridge.store.errors import StoreUnavailable
 from bridge.store.servers import Asked, Command, Durability, Server
-from bridge.store.urls import Address, Clients, Place, Shape
+from bridge.store.urls import SENTINEL_S_MAX, Address, Clients, Place, Shape
 
 log = get_logger(__name__)
 
@@ -111,7 +111,8 @@ class Routes(ABC):
         await asyncio.gather(*(server.leave() for server in self.servers()))
 
     def _new(self, place: Place | None, path: str = "") -> Server:
-        return Server(place, path, self._clients.server(place), self._durability, self, self._tasks)
+        client, timeout_s = self._clients.server(place), self._clients.timeout_s
+        return Server(place, path, client, self._durability, self, self._tasks, timeout_s=timeout_s)
 
     def _leave(self, server: Server) -> None:
         self._tasks.start(server.leave(), f"leave {server.name}")
@@ -150,7 +151,11 @@ class Sentinels(Routes):
     ) -> None:
         super().__init__(clients, durability, tasks)
         self._master = master
-        self._sentinels = [Server(place, "", clients.sentinel(place), Durability(), self, tasks) for place in places]
+        timeout_s = min(clients.timeout_s, SENTINEL_S_MAX)
+        self._sentinels = [
+            Server(place, "", clients.sentinel(place), Durability(), self, tasks, timeout_s=timeout_s)
+            for place in places
+        ]
         self._server: Server | None = None
 
     def server_for(self, command: Command) -> Server | None:

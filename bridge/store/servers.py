@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Protocol
 
+import hiredis
 from redis import asyncio as redis
-from redis.exceptions import MaxConnectionsError, MovedError, NoScriptError, RedisError
+from redis.exceptions import MaxConnectionsError, MovedError, NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from bridge.runtime.clock import monotonic
 from bridge.runtime.logs import get_logger
@@ -97,6 +99,7 @@ class Asked:
 
     Attributes:
         promised: whether its success is made known outside, and so must be as durable as the settings say.
+        answer: the answer, or an error in its place: raised in a future, one that nobody asks for would be logged.
         redirects: how often it was sent on to another server.
     """
 
@@ -108,10 +111,7 @@ class Asked:
     def settle(self, result: Any) -> None:
         if self.answer.done():
             return  # whoever asked has given up
-        if isinstance(result, BaseException):
-            self.answer.set_exception(as_unavailable(result))
-        else:
-            self.answer.set_result(result)
+        self.answer.set_result(as_unavailable(result) if isinstance(result, BaseException) else result)
 
 
 class Watch(Protocol):
@@ -140,11 +140,19 @@ class Server:
     """
 
     def __init__(
-        self, place: Place | None, path: str, client: redis.Redis, durability: Durability, watch: Watch, tasks: Tasks
+        self,
+        place: Place | None,
+        path: str,
+        client: redis.Redis,
+        durability: Durability,
+        watch: Watch,
+        tasks: Tasks,
+        *,
+        timeout_s: float,
     ) -> None:
         self.name, self.place = path if place is None else f"{place[0]}:{place[1]}", place
         self.available: bool | None = None
-        self._client, self._watch = client, watch
+        self._client, self._watch, self._timeout_s = client, watch, timeout_s
         self._plain = _Channel(self, None, tasks)
         self._promised = self._plain if durability.command is None else _Channel(self, durability, tasks)
         self._at_rest = asyncio.Event()
@@ -165,11 +173,31 @@ class Server:
         Raises:
             RedisError, OSError: there is no answer.
         """
-        async with self._client.pipeline(transaction=False) as pipe:
-            for command in commands:
-                pipe.execute_command(*command)
-            answers: list[Any] = await pipe.execute(raise_on_error=False)
-        return answers
+        # By the connection and not by redis-py's own pipeline: that one keeps a clock for each answer, and packs in
+        # Python. docs/adr/0019 has what both cost.
+        pool = self._client.connection_pool
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                connection = await pool.get_connection()  # type: ignore[no-untyped-call] # redis-py left it so
+                try:
+                    await connection.send_packed_command([hiredis.pack_command(command) for command in commands])
+                    return [await self._answer(connection, command[0]) for command in commands]
+                except BaseException:
+                    # What is not read yet would be taken for the answers to whatever is asked next.
+                    await connection.disconnect(nowait=True)
+                    raise
+                finally:
+                    await pool.release(connection)
+        except TimeoutError:
+            raise RedisTimeoutError(f"no answer from {self.name} within {self._timeout_s:g} s") from None
+
+    async def _answer(self, connection: redis.Connection, name: str) -> Any:
+        try:
+            answer = await connection.read_response()
+        except ResponseError as error:
+            return error
+        shaped = self._client.response_callbacks.get(name)
+        return answer if shaped is None else shaped(answer)
 
     async def leave(self) -> None:
         """Takes nothing more, lets what was asked for be answered, and closes."""
@@ -296,7 +324,7 @@ class _Channel:
     async def _load_and_execute(self, batch: list[Asked]) -> list[Any]:
         """A restarted server knows no scripts. Such a command did not run: the same one is simply asked for again."""
         shas = sorted({asked.command[1] for asked in batch})
-        for answer in await self._server.pipeline([("SCRIPT LOAD", _BY_SHA[sha].text) for sha in shas]):
+        for answer in await self._server.pipeline([("SCRIPT", "LOAD", _BY_SHA[sha].text) for sha in shas]):
             if isinstance(answer, RedisError):
                 raise answer
         return await self._round(batch)

@@ -115,19 +115,16 @@ class Clients:
 
     def __init__(self, address: Address, *, timeout_s: float, tls: Tls, sentinel: Login, connections_max: int) -> None:
         self._address, self._tls, self._sentinel = address, tls, sentinel
-        self._timeout_s, self._connections_max = timeout_s, connections_max
+        self.timeout_s, self._connections_max = timeout_s, connections_max
 
     def server(self, place: Place | None) -> redis.Redis:
         """A client for the server at `place`; None for the unix socket."""
-        a = self._address
-        return self._client(place, a.login, a.db, self._timeout_s, CONNECT_S_MAX)
+        return self._client(place, self._address.login, self._address.db, CONNECT_S_MAX)
 
     def sentinel(self, place: Place) -> redis.Redis:
-        return self._client(place, self._sentinel, 0, min(self._timeout_s, SENTINEL_S_MAX), SENTINEL_S_MAX)
+        return self._client(place, self._sentinel, 0, SENTINEL_S_MAX)
 
-    def _client(
-        self, place: Place | None, login: Login, db: int, timeout_s: float, connect_s_max: float
-    ) -> redis.Redis:
+    def _client(self, place: Place | None, login: Login, db: int, connect_s_max: float) -> redis.Redis:
         host, port = place or ("", 0)
         return redis.Redis(
             host=host,
@@ -147,8 +144,9 @@ class Clients:
             protocol=2,
             driver_info=None,  # it would be told by CLIENT SETINFO, which an ACL of the least cannot allow before 7.2
             decode_responses=True,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=min(timeout_s, connect_s_max),
+            encoding_errors="surrogateescape",  # what was packed comes back as it was: see `bridge.store.records`
+            socket_timeout=None,  # whoever asks has the clock
+            socket_connect_timeout=min(self.timeout_s, connect_s_max),
             socket_keepalive=True,
             retry=Retry(NoBackoff(), 0),
             max_connections=self._connections_max,

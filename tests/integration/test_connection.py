@@ -80,7 +80,7 @@ async def test_a_fault_of_ours_stays_what_it_is(redis: EmbeddedRedis, command: t
 async def test_scripts_that_a_server_forgot_are_loaded_again(redis: EmbeddedRedis) -> None:
     async with bench(redis.url) as store:
         for number in range(2):
-            await store.raw("SCRIPT FLUSH")
+            await store.raw("SCRIPT", "FLUSH")
             await store.start(call_id=f"c-{number}")
         assert len(await store.lane()) == 2
 
