@@ -1,13 +1,14 @@
 """From an event to its deliveries: the page to read first.
 
     intake or feed: JSON -> CallEvent (bridge.intake.wire)
-      -> load     the pair's calls and their version               (bridge.store.calls)
+      -> recall   the pair's calls and their version               (bridge.store.calls)
       -> decide   the call as it then is, and the effects          (bridge.calls.decide; pure)
       -> commit   state, mark, timeline, deliveries: one script    (bridge.store.calls)
       -> wake     the workers of the pair's shard                  (bridge.delivery.worker)
     worker: lane's head -> document -> Cention -> settle           (bridge.delivery)
 
-"Accepted" is said after the commit, never before. A commit on an old version is decided again. A transfer is two
+"Accepted" is said after the commit, never before. What is recalled may be old: a commit on an old version does nothing,
+and the event is decided again on what the commit found. A transfer is two
 commits: the first ends the call for the old agent and puts a hand-over into its lane; the second, done here at once,
 opens the call for the new agent. What it tells Cention waits in the new agent's lane until the hand-over has left the
 old one's: so the old agent's end is told first. No answer is given between the two: if Redis goes away or the process
@@ -21,7 +22,7 @@ from collections.abc import Callable, Sequence
 from bridge.calls.decide import decide
 from bridge.calls.effects import Effect, EffectKind, effect_id, handed_over
 from bridge.calls.events import CallEvent, EventKind, Pair
-from bridge.calls.state import Call, CallState, Policy
+from bridge.calls.state import CallState, Policy
 from bridge.calls.verdicts import Verdict
 from bridge.runtime.clock import now_ms
 from bridge.runtime.logs import get_logger
@@ -65,11 +66,9 @@ class Pipeline:
 
     async def _take(self, event: CallEvent) -> Verdict:
         while True:
-            loaded = await self._store.load(event)
-            if loaded.seen:
-                await self._store.confirm(event)
-                await self._finish_transfers(event, loaded.calls.get(event.call_id))
-                return Verdict.DUPLICATE
+            # A timer that has run out may be all that is left of its call: only Redis knows.
+            expired = event.kind is EventKind.EXPIRED
+            loaded = await self._store.load(event) if expired else self._store.recall(event)
             decision = decide(loaded.calls, event, self._policy)
             if decision.call.state is CallState.UNSEEN:
                 await self._store.forget_timer(event.pair, event.call_id)
@@ -79,8 +78,11 @@ class Pipeline:
                     break
                 case Commit.NOT_DUE:
                     return Verdict.DUPLICATE
-                case Commit.CONFLICT | Commit.DUPLICATE:
-                    continue  # seen, by now, if it is a duplicate
+                case Commit.DUPLICATE:
+                    await self._finish_transfers(event)
+                    return Verdict.DUPLICATE
+                case Commit.CONFLICT:
+                    continue  # the pair has moved on: decided again, on how it stands now
         if decision.effects:
             self._wake(shard_of(event.pair))
         for effect in decision.effects:
@@ -88,13 +90,16 @@ class Pipeline:
                 await self._take(handed_over(effect))
         return Verdict.ACCEPTED
 
-    async def _finish_transfers(self, event: CallEvent, call: Call | None) -> None:
+    async def _finish_transfers(self, event: CallEvent) -> None:
         """Makes the second commit of a transfer whose first one `event` made before, unless it was made.
 
         Answering the repetition without it would let the new agent's next events come first: orders would differ.
         """
-        if call is None or call.pass_to is None or event.kind is EventKind.HANDED_OVER:
+        if event.kind is EventKind.HANDED_OVER:
             return  # a hand-over is repeated by its lane; followed from here, a call passed to and fro has no end
+        call = (await self._store.load(event)).calls.get(event.call_id)
+        if call is None or call.pass_to is None:
+            return
         ids = [effect_id(event.pair, call.call_id, EffectKind.HAND_OVER, ordinal) for ordinal in range(call.told)]
         for effect in await self._outbox.not_yet_made(event.pair, ids):
             await self._take(handed_over(effect))

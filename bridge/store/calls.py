@@ -1,14 +1,19 @@
 """The calls in Redis: what a decision is made on, and the one step that commits it.
 
-Invariant: a decision is committed only on the version of the pair that it was made on, and an event only once.
+Most events find their pair as the one before left it, so a decision is made on what is remembered, and Redis is asked
+once. Where the pair has moved on, the commit does nothing and says how the pair stands, and the decision is made again.
+
+Invariants: a decision is committed only on the version of the pair that it was made on, and an event only once. No two
+writes give a pair the same version, be they of different replicas or on both sides of a failover that lost some: so
+what is remembered can be old, and never wrong.
 Source: architecture, "One atomic commit", "Shards".
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-
-import orjson
+from secrets import token_hex
+from typing import Any
 
 from bridge.calls.decide import Decision
 from bridge.calls.events import CallEvent, EventKind, Pair
@@ -18,6 +23,7 @@ from bridge.store.connection import SCRIPTS, Connection, unless_all_failed
 from bridge.store.keys import (
     ACTIVE,
     DELIVERED,
+    ERRANDS,
     LANES,
     PARKED,
     SHARDS,
@@ -28,9 +34,22 @@ from bridge.store.keys import (
     parse_member,
     shard_of,
 )
-from bridge.store.records import dump_call, dump_effect, load_call
+from bridge.store.packing import as_read
+from bridge.store.records import (
+    call_from_dict,
+    call_to_dict,
+    dump_call,
+    dump_effect,
+    dump_entry,
+    dump_pair,
+    load_call,
+    load_pair,
+)
 
 ServerTime = Callable[[], int]
+
+PAIRS_REMEMBERED = 8192
+"""About 5 MB: more agents than one replica has at work in most places. The others' pairs are asked for."""
 
 
 def redis_time() -> int:
@@ -55,11 +74,19 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What is known of an event's pair: its version, its calls by id, and whether the event was seen before."""
+    """What is known of an event's pair.
+
+    Attributes:
+        version: the pair's, "" for none.
+        calls: its calls, and the event's own if that is over, by id.
+        seen: whether the event was seen before; False where Redis was not asked.
+        held: the pair's calls as they are stored.
+    """
 
     version: str
     calls: dict[str, Call]
     seen: bool
+    held: dict[str, dict[str, Any]]
 
 
 class Commit(StrEnum):
@@ -78,34 +105,36 @@ class CallStore:
         self, connection: Connection, keys: Keys, retention: Retention, server_time: ServerTime = redis_time
     ) -> None:
         self._run, self._run_each = connection.run, connection.run_each
-        self._waits = connection.durability.command is not None
         self._keys, self._retention, self._now = keys, retention, server_time
+        self._remembered: dict[Pair, tuple[str, str, str]] = {}
+        """Per pair: its value, a call of it that is over, and that call's id; the one used last stands last."""
+        self._writer, self._writes = token_hex(4), 0
+
+    def recall(self, event: CallEvent) -> Loaded:
+        """What a decision on `event` may be made on without asking: what was last heard of its pair, or that it is new.
+
+        A commit that was decided on this finds out whether it still holds.
+        """
+        value, over, over_id = self._remembered.get(event.pair, ("", "", ""))
+        return _loaded(event, value, over if over_id == event.call_id else "", seen=False)
 
     async def load(self, event: CallEvent) -> Loaded:
         """What a decision on `event` is made on."""
         pair, call_id = event.pair, event.call_id
-        held, ended, seen = await self._run(
-            ("HGETALL", self._keys.pair(pair)),
+        value, over, seen = await self._run(
+            ("GET", self._keys.pair(pair)),
             ("HGET", self._keys.ended(pair, call_id), "call"),
             ("EXISTS", self._keys.seen(pair, event.event_id)),
         )
-        calls = {field[2:]: load_call(raw, field[2:], pair) for field, raw in held.items() if field.startswith("c:")}
-        if ended is not None and call_id not in calls:
-            calls[call_id] = load_call(ended, call_id, pair)
-        return Loaded(held.get("v", "0"), calls, bool(seen))
-
-    async def confirm(self, event: CallEvent) -> None:
-        """Returns when the commit of `event`, which was seen before, is as durable as a commit is to be.
-
-        Its first answer may have been that it is not. Writes: WAIT speaks of what its own connection wrote.
-        """
-        if self._waits:
-            await self._run(
-                ("PEXPIRE", self._keys.seen(event.pair, event.event_id), self._retention.seen_ms), promised=True
-            )
+        self._remember(event, value or "", over or "")
+        return _loaded(event, value or "", over or "", seen=bool(seen))
 
     async def commit(self, event: CallEvent, loaded: Loaded, decision: Decision) -> Commit:
-        """Writes state, duplicate mark, timeline entry, timer and deliveries in one step, or nothing."""
+        """Writes state, duplicate mark, timeline entry, timer and deliveries in one step, or nothing.
+
+        After a `CONFLICT`, `recall` has what to decide on. A `DUPLICATE` is as durable as the first one was to be: its
+        mark is written again, and WAIT speaks of what its own connection wrote.
+        """
         keys, keep, call, pair = self._keys, self._retention, decision.call, event.pair
         shard, name = shard_of(pair), member(pair, event.call_id)
         timers = {
@@ -115,32 +144,52 @@ class CallStore:
             Timer.CLEAR: "clear",
         }
         place = "live" if call.state in LIVE else "ended" if call.state in OVER else "hidden"
+        held, over = dict(loaded.held), b""
+        if place == "ended":
+            held.pop(event.call_id, None)
+            over = dump_call(call)
+        else:
+            held[event.call_id] = call_to_dict(call)
+        self._writes += 1
+        value = dump_pair(f"{self._writer}{self._writes:x}", held)
+        before = loaded.calls.get(event.call_id)
         ours = event.kind is EventKind.EXPIRED
         args = [
-            self._now(), loaded.version, event.call_id, name, str(pair), place, dump_call(call), call.started_at,
-            timers[decision.timer], 0 if ours else keep.seen_ms, keep.ended_ms, keep.age_ms + keep.ended_ms,
-            keep.timeline_entries, _entry(event, decision), int(ours), keys.delivery(shard, ""),
+            self._now(), loaded.version, int(before is None or before.state not in OVER), name, str(pair), place,
+            value, over, call.started_at, timers[decision.timer], 0 if ours else keep.seen_ms, keep.ended_ms,
+            keep.age_ms + keep.ended_ms, keep.timeline_entries, _entry(event, decision), int(ours),
+            keys.delivery(shard, ""),
         ]  # fmt: skip
         for effect in decision.effects:
             args += [effect.effect_id, dump_effect(effect), effect.after or ""]
         commands = []
-        if event.call_id not in loaded.calls or decision.timer is Timer.AGE:
+        if before is None or decision.timer is Timer.AGE:
             # Whenever the call gets a new life, or the index would end before it. Before the commit: an index entry
             # without a call does no harm, a call without one could not be found.
             index = keys.index(event.call_id)
-            life = keep.age_ms + keep.ended_ms
-            commands = [("SADD", index, str(pair)), ("PEXPIRE", index, life)]
+            commands = [("HSET", index, str(pair), ""), ("PEXPIRE", index, keep.age_ms + keep.ended_ms)]
         script = SCRIPTS["commit"].call(
             [
                 keys.pair(pair), keys.ended(pair, event.call_id), keys.seen(pair, event.event_id),
                 keys.timeline(pair, event.call_id), keys.lane(pair), keys.of_shard(shard, LANES),
                 keys.of_shard(shard, TIMERS), keys.of_shard(shard, ACTIVE), keys.of_shard(shard, WAITING),
-                keys.of_shard(shard, PARKED), keys.of_shard(shard, DELIVERED),
+                keys.of_shard(shard, PARKED), keys.of_shard(shard, DELIVERED), keys.of_shard(shard, ERRANDS),
             ],
             args,
         )  # fmt: skip
         (answer,) = await self._run(script, first=commands, promised=True)
+        if isinstance(answer, list):
+            self._remember(event, *answer)
+            return Commit.CONFLICT
+        if answer == Commit.OK:
+            self._remember(event, as_read(value), as_read(over))
         return Commit(answer)
+
+    def _remember(self, event: CallEvent, value: str, over: str) -> None:
+        self._remembered.pop(event.pair, None)
+        self._remembered[event.pair] = (value, over, event.call_id)
+        if len(self._remembered) > PAIRS_REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
 
     async def expired(self, limit_per_shard: int = 100) -> list[tuple[Pair, str]]:
         """Calls whose timer has run out, the longest first in each shard; none of those shards that are away."""
@@ -162,9 +211,18 @@ class CallStore:
         return [int(answer[0]) * 1000 + int(answer[1]) // 1000]
 
 
+def _loaded(event: CallEvent, value: str, over: str, *, seen: bool) -> Loaded:
+    version, held = load_pair(value)
+    pair, own = event.pair, event.call_id
+    calls = {call_id: call_from_dict(data, call_id, pair) for call_id, data in held.items()}
+    if over and own not in calls:
+        calls[own] = load_call(over, own, pair)
+    return Loaded(version, calls, seen, held)
+
+
 def _entry(event: CallEvent, decision: Decision) -> bytes:
     """An event's timeline entry: what came, and what was made of it."""
-    return orjson.dumps(
+    return dump_entry(
         {
             "at": rfc3339(now_ms()),
             "eventId": event.event_id,

@@ -4,10 +4,10 @@ A pair hashes to one of `SHARDS` shards. Every key of a shard carries the shard'
 which touches one shard only, touches one slot of a Redis Cluster. `SHARDS` never changes: it is part of the data.
 
     in a shard                              type    holds
-    <p>:{3}:pair:<pair>                     hash    v: version; c:<callId>: a call; e:<callId>: its errand's id
-    <p>:{3}:ended:<pair>:<callId>           hash    call, errand: a call that is over; expires
+    <p>:{3}:pair:<pair>                     string  version and calls, packed; expires an hour after its last call
+    <p>:{3}:ended:<pair>:<callId>           hash    call (packed), errand: a call that is over; expires
     <p>:{3}:seen:<eventId>                  string  duplicate mark; expires
-    <p>:{3}:timeline:<pair>:<callId>        list    what happened to the call, oldest first; bounded, expires
+    <p>:{3}:timeline:<pair>:<callId>        list    what happened to the call, oldest first, packed; bounded, expires
     <p>:{3}:lane:<pair>                     list    ids of the deliveries that wait, oldest first
     <p>:{3}:delivery:<id>                   hash    effect, created, attempts, after, state, reason, due, doubt
     <p>:{3}:lanes                           zset    pair -> when its lane is next due, or its lease ends
@@ -15,14 +15,16 @@ which touches one shard only, touches one slot of a Redis Cluster. `SHARDS` neve
     <p>:{3}:epoch                           string  counter of leases
     <p>:{3}:timers                          zset    <pair>:<callId> -> when it expires (orphan's grace, greatest age)
     <p>:{3}:active                          zset    <pair>:<callId> -> when the call started
+    <p>:{3}:errands                         hash    <pair>:<callId> -> the errand's id, of a call that is not over
     <p>:{3}:waiting, :parked, :delivered    zset    delivery id -> when created, parked, delivered
     <p>:{3}:writable                        string  written to see whether Redis takes writes; expires
 
     outside the shards, read by the admin side only
-    <p>:index:<callId>                      set     the pairs that the call has been at; expires
+    <p>:index:<callId>                      hash    the pairs that the call has been at; expires
     <p>:rejections                          stream  events that were refused; bounded by count and age
 
-All times are milliseconds since the epoch.
+All times are milliseconds since the epoch. What is packed is read by `bridge.store.packing`. The index is a hash, since
+a set of one string takes twice the memory.
 """
 
 from zlib import crc32
@@ -32,7 +34,7 @@ from bridge.calls.events import Pair
 SHARDS = 16
 
 # Letters of the ends of keys, so that a misspelt one is a NameError and not an empty key.
-LANES, LEASES, EPOCH, TIMERS, ACTIVE = "lanes", "leases", "epoch", "timers", "active"
+LANES, LEASES, EPOCH, TIMERS, ACTIVE, ERRANDS = "lanes", "leases", "epoch", "timers", "active", "errands"
 WAITING, PARKED, DELIVERED = "waiting", "parked", "delivered"
 
 
@@ -85,7 +87,7 @@ class Keys:
 
 
 def member(pair: Pair, call_id: str) -> str:
-    """A call's name in `timers` and `active`."""
+    """A call's name in `timers`, `active` and `errands`."""
     return f"{pair}:{call_id}"
 
 

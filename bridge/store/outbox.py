@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from secrets import token_hex
 
-import orjson
-
 from bridge.calls.effects import Effect
 from bridge.calls.events import Pair
 from bridge.runtime.clock import monotonic, now_ms, rfc3339
@@ -21,15 +19,18 @@ from bridge.store.connection import SCRIPTS, Connection, scored, unless_all_fail
 from bridge.store.keys import (
     DELIVERED,
     EPOCH,
+    ERRANDS,
     LANES,
     LEASES,
     PARKED,
     SHARDS,
+    TIMERS,
     WAITING,
     Keys,
+    member,
     shard_of,
 )
-from bridge.store.records import load_effect
+from bridge.store.records import dump_entry, load_effect
 
 log = get_logger(__name__)
 
@@ -147,18 +148,18 @@ class Outbox:
         effect, keys, keep = delivery.effect, self._keys, self._retention
         pair, call_id = effect.pair, effect.call_id
         shard = shard_of(pair)
-        written = b"" if entry is None else orjson.dumps({"at": rfc3339(now_ms()), **entry})
+        written = b"" if entry is None else dump_entry({"at": rfc3339(now_ms()), **entry})
         script = SCRIPTS["settle"].call(
             [
                 keys.of_shard(shard, LANES), keys.of_shard(shard, LEASES), keys.lane(pair),
-                keys.delivery(shard, effect.effect_id), keys.timeline(pair, call_id), keys.pair(pair),
-                keys.ended(pair, call_id), keys.of_shard(shard, WAITING), keys.of_shard(shard, PARKED),
-                keys.of_shard(shard, DELIVERED),
+                keys.delivery(shard, effect.effect_id), keys.timeline(pair, call_id),
+                keys.of_shard(shard, ERRANDS), keys.ended(pair, call_id), keys.of_shard(shard, WAITING),
+                keys.of_shard(shard, PARKED), keys.of_shard(shard, DELIVERED), keys.of_shard(shard, TIMERS),
             ],
             [
                 self._now(), str(pair), delivery.epoch, effect.effect_id, settlement.value, wait_ms, self._lease_ms,
                 HAND_OVER_WAIT_MS, int(go_on), keys.shard(shard), reason, written, keep.timeline_entries,
-                keep.ended_ms, keep.delivered_per_shard, call_id, errand_id or "", int(in_doubt),
+                keep.ended_ms, keep.delivered_per_shard, member(pair, call_id), errand_id or "", int(in_doubt),
             ],
         )  # fmt: skip
         (answer,) = await self._run(script, promised=True)
@@ -201,8 +202,9 @@ class Outbox:
 
     async def errand_id(self, pair: Pair, call_id: str) -> str | None:
         """The id of the errand that the call's leg at `pair` created in Cention, once it is known."""
+        errands = self._keys.of_shard(shard_of(pair), ERRANDS)
         live, ended = await self._run(
-            ("HGET", self._keys.pair(pair), f"e:{call_id}"), ("HGET", self._keys.ended(pair, call_id), "errand")
+            ("HGET", errands, member(pair, call_id)), ("HGET", self._keys.ended(pair, call_id), "errand")
         )
         found: str | None = live or ended
         return found

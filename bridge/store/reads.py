@@ -7,13 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from bridge.calls.events import Pair
 from bridge.calls.state import LIVE, Call
 from bridge.store.connection import Connection, scored
-from bridge.store.keys import ACTIVE, SHARDS, Keys, parse_member
-from bridge.store.records import load_call
+from bridge.store.keys import ACTIVE, ERRANDS, SHARDS, Keys, member, parse_member, shard_of
+from bridge.store.records import call_from_dict, load_call, load_entry, load_pair
 
 Position = tuple[int, str]
 """Where in the list of active calls: start, ms since the epoch, and the call's member."""
@@ -46,13 +44,11 @@ class Reads:
 
     async def pair(self, pair: Pair) -> list[CallRead]:
         """The pair's active calls, newest first."""
-        (held,) = await self._run(("HGETALL", self._keys.pair(pair)))
-        calls = [
-            CallRead(load_call(raw, field[2:], pair), held.get("e:" + field[2:]))
-            for field, raw in held.items()
-            if field.startswith("c:")
-        ]
-        active = [read for read in calls if read.call.state in LIVE]
+        (value,) = await self._run(("GET", self._keys.pair(pair)))
+        calls = [call_from_dict(data, call_id, pair) for call_id, data in load_pair(value or "")[1].items()]
+        live = [call for call in calls if call.state in LIVE]
+        errands = await self._run(*(("HGET", *self._errand_of(pair, call.call_id)) for call in live))
+        active = [CallRead(call, errand) for call, errand in zip(live, errands, strict=True)]
         return sorted(active, key=lambda read: (read.call.started_at, read.call.call_id), reverse=True)
 
     async def active(
@@ -99,31 +95,37 @@ class Reads:
         if not names:
             return []
         whose = [parse_member(name) for name in names]
-        answers = await self._run(
-            *(("HMGET", self._keys.pair(pair), f"c:{call_id}", f"e:{call_id}") for pair, call_id in whose)
-        )
-        return [
-            None if raw is None else CallRead(load_call(raw, call_id, pair), errand)
-            for (pair, call_id), (raw, errand) in zip(whose, answers, strict=True)
-        ]
+        values = await self._run(*(("GET", self._keys.pair(pair)) for pair, _ in whose))
+        errands = await self._run(*(("HGET", *self._errand_of(pair, call_id)) for pair, call_id in whose))
+        reads: list[CallRead | None] = []
+        for (pair, call_id), value, errand in zip(whose, values, errands, strict=True):
+            data = load_pair(value or "")[1].get(call_id)
+            reads.append(None if data is None else CallRead(call_from_dict(data, call_id, pair), errand))
+        return reads
+
+    def _errand_of(self, pair: Pair, call_id: str) -> tuple[str, str]:
+        return self._keys.of_shard(shard_of(pair), ERRANDS), member(pair, call_id)
 
     async def history(self, call_id: str) -> CallHistory | None:
         """What happened to a call, or None if it is not known (any more)."""
-        (names,) = await self._run(("SMEMBERS", self._keys.index(call_id)))
+        (names,) = await self._run(("HKEYS", self._keys.index(call_id)))
         pairs = [Pair.parse(name) for name in sorted(names)]
         legs: list[CallRead] = []
         timeline: list[dict[str, Any]] = []
         for pair in pairs:
-            held, ended, entries = await self._run(
-                ("HMGET", self._keys.pair(pair), f"c:{call_id}", f"e:{call_id}"),
+            value, errand, (over, errand_then), entries = await self._run(
+                ("GET", self._keys.pair(pair)),
+                ("HGET", *self._errand_of(pair, call_id)),
                 ("HMGET", self._keys.ended(pair, call_id), "call", "errand"),
                 ("LRANGE", self._keys.timeline(pair, call_id), 0, -1),
             )
-            raw, errand = held if held[0] is not None else ended
-            if raw is None:
+            if (data := load_pair(value or "")[1].get(call_id)) is not None:
+                legs.append(CallRead(call_from_dict(data, call_id, pair), errand))
+            elif over is not None:
+                legs.append(CallRead(load_call(over, call_id, pair), errand_then))
+            else:
                 continue
-            legs.append(CallRead(load_call(raw, call_id, pair), errand))
-            timeline += [{"pair": str(pair), **orjson.loads(entry)} for entry in entries]
+            timeline += [{"pair": str(pair), **load_entry(entry)} for entry in entries]
         if not legs:
             return None
         legs.sort(key=lambda leg: (leg.call.state in LIVE, leg.call.started_at, leg.call.updated_at), reverse=True)

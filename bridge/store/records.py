@@ -4,6 +4,7 @@ A member that an older version wrote and this one does not know is passed over; 
 two versions may run on one Redis during a rolling update.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +14,7 @@ from bridge.calls.effects import Effect, EffectKind
 from bridge.calls.events import FACT_NAMES, CallEvent, Direction, EventKind, Facts, Pair
 from bridge.calls.state import Call, CallState
 from bridge.calls.verdicts import Fault, Rejection
+from bridge.store.packing import pack, unpack
 
 
 def facts_to_dict(facts: Facts) -> dict[str, Any]:
@@ -26,8 +28,8 @@ def _facts(data: dict[str, Any]) -> Facts:
     return Facts(**told)
 
 
-def dump_call(call: Call) -> bytes:
-    """The call, without its id and pair: these are in its key and field."""
+def call_to_dict(call: Call) -> dict[str, Any]:
+    """The call, without its id and pair: these are where it is kept."""
     data: dict[str, Any] = {
         "state": call.state,
         "facts": facts_to_dict(call.facts),
@@ -44,11 +46,10 @@ def dump_call(call: Call) -> bytes:
         data["link_told"] = call.link_told
     if call.pass_to is not None:
         data["pass_to"] = list(call.pass_to)
-    return orjson.dumps(data)
+    return data
 
 
-def load_call(raw: bytes | str, call_id: str, pair: Pair) -> Call:
-    data = orjson.loads(raw)
+def call_from_dict(data: dict[str, Any], call_id: str, pair: Pair) -> Call:
     pass_to = data.get("pass_to")
     return Call(
         call_id=call_id,
@@ -64,6 +65,39 @@ def load_call(raw: bytes | str, call_id: str, pair: Pair) -> Call:
         link_told=data.get("link_told"),
         pass_to=None if pass_to is None else Pair(*pass_to),
     )
+
+
+def dump_call(call: Call) -> bytes:
+    return pack(orjson.dumps(call_to_dict(call)))
+
+
+def load_call(raw: str, call_id: str, pair: Pair) -> Call:
+    return call_from_dict(orjson.loads(unpack(raw)), call_id, pair)
+
+
+def dump_pair(version: str, calls: Mapping[str, dict[str, Any]]) -> bytes:
+    """A pair's value: its version, which the scripts read, and its calls by id, if it has any.
+
+    The calls are as `call_to_dict` makes them. The others' are written back as they were read, with whatever a newer
+    version may have put there.
+    """
+    return b"%b %b" % (version.encode(), pack(orjson.dumps(calls))) if calls else version.encode()
+
+
+def load_pair(raw: str) -> tuple[str, dict[str, dict[str, Any]]]:
+    """The version and the calls of a pair's value; "" is that of a pair that nothing is known of."""
+    version, _, packed = raw.partition(" ")
+    return version, orjson.loads(unpack(packed)) if packed else {}
+
+
+def dump_entry(entry: dict[str, Any]) -> bytes:
+    """A timeline entry."""
+    return pack(orjson.dumps(entry))
+
+
+def load_entry(raw: str) -> dict[str, Any]:
+    entry: dict[str, Any] = orjson.loads(unpack(raw))
+    return entry
 
 
 def dump_effect(effect: Effect) -> bytes:

@@ -1,12 +1,13 @@
 -- Writes down what an attempt came to, and hands out the lane's next delivery while the lease is held.
 -- Source: architecture, "Lanes": "Every settle checks the epoch".
 --
--- KEYS  1 lanes  2 leases  3 lane  4 delivery  5 timeline  6 pair  7 ended  8 waiting  9 parked  10 delivered
+-- KEYS  1 lanes  2 leases  3 lane  4 delivery  5 timeline  6 errands  7 ended  8 waiting  9 parked  10 delivered
+--       11 timers
 -- ARGV  1 now, ms (0: this server's clock)   2 the pair's name in lanes   3 epoch   4 delivery id
 --       5 delivered, parked, retry (later, counted) or hold (later, not counted)   6 wait before that, ms
 --       7 lease, ms   8 wait for a hand-over, ms   9 1: go on with the lane   10 what the shard's keys begin with
 --       11 reason   12 timeline entry or ''   13 entries a timeline holds   14 life of what is over, ms
---       15 delivered ones kept   16 call id   17 errand id or ''   18 1: an attempt may have been carried out, else 0
+--       15 delivered ones kept   16 the call's member in errands   17 errand id or ''   18 1: an attempt may have been carried out, else 0
 -- Returns {'stale'} where another worker has the lane, {'done'}, or {'next', id, effect, attempts, created, doubt, age
 -- in ms} (see claim.lua).
 local now = tonumber(ARGV[1])
@@ -28,8 +29,9 @@ redis.call('HDEL', KEYS[2], '')
 
 if not again then
   if ARGV[12] ~= '' then
-    redis.call('RPUSH', KEYS[5], ARGV[12])
-    redis.call('LTRIM', KEYS[5], -tonumber(ARGV[13]), -1)
+    if redis.call('RPUSH', KEYS[5], ARGV[12]) > tonumber(ARGV[13]) then
+      redis.call('LTRIM', KEYS[5], -tonumber(ARGV[13]), -1)
+    end
     if redis.call('PTTL', KEYS[5]) < 0 then redis.call('PEXPIRE', KEYS[5], ARGV[14]) end
   end
 
@@ -58,10 +60,10 @@ if not again then
       redis.pcall('DEL', ARGV[10] .. 'delivery:' .. old)  -- may be gone, to another node too
     end
     if ARGV[17] ~= '' then
-      if redis.call('HEXISTS', KEYS[6], 'c:' .. ARGV[16]) == 1 then
-        redis.call('HSET', KEYS[6], 'e:' .. ARGV[16], ARGV[17])
-      elseif redis.call('EXISTS', KEYS[7]) == 1 then
+      if redis.call('EXISTS', KEYS[7]) == 1 then
         redis.call('HSET', KEYS[7], 'errand', ARGV[17])
+      elseif redis.call('ZSCORE', KEYS[11], ARGV[16]) then  -- every call that is not over has a timer
+        redis.call('HSET', KEYS[6], ARGV[16], ARGV[17])
       end
     end
   end
