@@ -60,7 +60,11 @@ def unpack(packed: str) -> bytes:
     data = packed.encode("utf-8", "surrogateescape")
     if data[:1] != _MARK:
         raise ValueError("packed by another version")
+    unpacker = _UNPACKER.copy()
     try:
-        return _UNPACKER.copy().decompress(data[1:])
+        raw = unpacker.decompress(data[1:])
     except zlib.error as error:
         raise ValueError(f"packed data is broken: {error}") from None
+    if not unpacker.eof:
+        raise ValueError("packed data is cut off")
+    return raw

@@ -77,7 +77,7 @@ async def _mapping_rots(world: World) -> None:
     await world.until(lambda: any(a.reference_id == call_id for a in world.sandbox.arrivals), "its errand")
     keys = Keys("aventa")
     async with redis.Redis(host="127.0.0.1", port=world.redis.port) as client:
-        await client.hdel(keys.pair(Pair(*pair)), f"c:{call_id}")
+        await client.set(keys.pair(Pair(*pair)), "without-calls")
         await client.zrem(keys.of_shard(shard_of(Pair(*pair)), ACTIVE), member(Pair(*pair), call_id))
 
 

@@ -47,8 +47,8 @@ def commands_of_the_bridge() -> set[str]:
         found |= set(re.findall(r"redis\.p?call\('([A-Z]+)'", script.read_text("utf-8")))
     for module in (ROOT / "bridge" / "store").glob("[!e]*.py"):  # the embedded server has no users
         found |= set(re.findall(r"\(\"([A-Z]{3,}(?: [A-Z]+)?)\"[,)]", module.read_text("utf-8")))
-    elsewhere = {"sentinel", "waitaof", "hkeys"}  # of the sentinels, added where it is used, on an embedded one
-    parts = {"cluster": "cluster|slots", "script load": "script|load"}
+    elsewhere = {"sentinel", "waitaof"}  # of the sentinels, added where it is used
+    parts = {"cluster": "cluster|slots", "script": "script|load"}
     return {parts.get(command.lower(), command.lower()) for command in found} - elsewhere
 
 

@@ -11,7 +11,18 @@ from bridge.calls.effects import Effect, EffectKind, effect_id
 from bridge.calls.events import FACT_NAMES, Direction, Facts, Pair
 from bridge.calls.state import Call, CallState
 from bridge.store.keys import SHARDS, Keys, member, parse_member, shard_of
-from bridge.store.records import dump_call, dump_effect, load_call, load_effect
+from bridge.store.packing import as_read, pack, unpack
+from bridge.store.records import (
+    call_from_dict,
+    call_to_dict,
+    dump_call,
+    dump_effect,
+    dump_entry,
+    dump_pair,
+    load_call,
+    load_effect,
+    load_pair,
+)
 
 keys = st.integers(0, 2**53 - 1)
 pairs = st.builds(Pair, keys, keys)
@@ -54,8 +65,58 @@ effects = st.builds(
 
 @given(calls)
 def test_a_call_comes_back_equal(call: Call) -> None:
-    assert load_call(dump_call(call), call.call_id, call.pair) == call
-    assert load_call(dump_call(call).decode(), call.call_id, call.pair) == call
+    assert load_call(as_read(dump_call(call)), call.call_id, call.pair) == call
+    assert call_from_dict(call_to_dict(call), call.call_id, call.pair) == call
+
+
+@given(st.dictionaries(text, calls, max_size=3), text.filter(lambda version: version.isalnum()))
+def test_a_pairs_calls_come_back_equal(held: dict[str, Call], version: str) -> None:
+    calls = {call_id: call_to_dict(call) for call_id, call in held.items()}
+    value = as_read(dump_pair(version, calls))
+    assert load_pair(value) == (version, orjson.loads(orjson.dumps(calls)))
+    assert (" " in value) == bool(calls), "the scripts tell by it whether the pair has calls"
+
+
+def test_a_pair_that_nothing_is_known_of_has_no_version_and_no_calls() -> None:
+    assert load_pair("") == ("", {})
+
+
+@given(st.binary(max_size=3000))
+def test_what_is_packed_comes_back(raw: bytes) -> None:
+    assert unpack(as_read(pack(raw))) == raw
+
+
+@pytest.mark.parametrize("packed", ["", "{}", "\x02abc", "\x01", "\x01not deflate at all"])
+def test_what_was_not_packed_here_is_an_error(packed: str) -> None:
+    with pytest.raises(ValueError, match="packed"):
+        unpack(packed)
+
+
+def test_what_calls_leave_behind_is_packed_small() -> None:
+    told = {
+        "eventId": "3f1c-77",
+        "type": "call.started",
+        "occurredAt": "2026-11-24T10:00:00.000Z",
+        "callId": "c-20261124-881",
+        "deviceId": 1000,
+        "extensionId": 1001,
+        "direction": "inbound",
+        "calledNumber": "+46846500401",
+        "callingNumber": "+46701740605",
+        "queueName": "Support",
+        "queueNumber": "1",
+    }
+    entry = {
+        "at": "2026-11-24T10:00:01.123Z",
+        "eventId": told["eventId"],
+        "type": told["type"],
+        "occurredAt": told["occurredAt"],
+        "from": "unseen",
+        "to": "started",
+        "effects": ["av-7c6d71a36519edd823ce9a5b-open_errand-0"],
+        "event": orjson.dumps(told).decode(),
+    }
+    assert len(dump_entry(entry)) < len(orjson.dumps(entry)) / 3
 
 
 @given(effects)
@@ -66,8 +127,8 @@ def test_an_effect_comes_back_equal(effect: Effect) -> None:
 
 @given(calls, effects)
 def test_what_is_not_told_takes_no_room(call: Call, effect: Effect) -> None:
-    for raw in (dump_call(call), dump_effect(effect)):
-        assert None not in _values(orjson.loads(raw))
+    for told in (call_to_dict(call), orjson.loads(dump_effect(effect))):
+        assert None not in _values(told)
 
 
 def _values(value: Any) -> list[Any]:
@@ -77,9 +138,9 @@ def _values(value: Any) -> list[Any]:
 
 @given(calls, effects)
 def test_members_of_a_newer_version_are_passed_over(call: Call, effect: Effect) -> None:
-    newer = orjson.loads(dump_call(call)) | {"mood": "calm"}
+    newer = call_to_dict(call) | {"mood": "calm"}
     newer["facts"]["mood"] = "calm"
-    assert load_call(orjson.dumps(newer), call.call_id, call.pair) == call
+    assert call_from_dict(newer, call.call_id, call.pair) == call
     told = orjson.loads(dump_effect(effect)) | {"mood": "calm"}
     told["facts"]["mood"] = "calm"
     assert load_effect(orjson.dumps(told)) == effect
