@@ -31,6 +31,7 @@ from bridge.pipeline import Pipeline
 from bridge.rotation import EVERY_S, Rotation
 from bridge.runtime.clock import monotonic, now_ms
 from bridge.runtime.logs import get_logger
+from bridge.runtime.loop import started
 from bridge.runtime.metrics import Metrics
 from bridge.runtime.web import serve
 from bridge.settings import Settings
@@ -268,6 +269,7 @@ async def run(
     stop = asyncio.Event()
     stop_on_signals(stop)  # before anything can be accepted: a signal while starting drains too
     async with running(settings, sandbox_port=sandbox_port, stop=stop, reload=reload):
+        started()
         await stop.wait()
 
 

@@ -1,6 +1,5 @@
 """`aventa-bridge run`: the service."""
 
-import asyncio
 import os
 import sys
 from pathlib import Path
@@ -30,7 +29,7 @@ def run(config: Path | None, sandbox: bool, sandbox_port: int | None) -> None:
     settings = load_or_exit(config, sandbox=sandbox)
     # Only here, so that `--help` and a faulty setting answer at once.
     from bridge import app
-    from bridge.runtime import logs
+    from bridge.runtime import logs, loop
     from bridge.settings import load
     from bridge.store.embedded import EmbeddedRedisError
 
@@ -38,7 +37,7 @@ def run(config: Path | None, sandbox: bool, sandbox_port: int | None) -> None:
     if sandbox_port is None:
         sandbox_port = free_or_any(SANDBOX_PORT)
     try:
-        asyncio.run(
+        loop.run(
             app.run(
                 settings,
                 sandbox_port=sandbox_port if sandbox else None,

@@ -1,6 +1,7 @@
 """A bridge speaks to nobody but the Redis, the Cention and the feed of its settings, whatever events and answers name.
 
-Python's audit hook notes every connection and every name looked up, from the interpreter's first line on.
+Python's audit hook notes every connection and every name looked up, from the interpreter's first line on. uvloop
+connects without telling it, so the bridge runs on asyncio's own loop here.
 """
 
 from collections.abc import AsyncIterator
@@ -30,6 +31,7 @@ def note(event, args):
             print(event, *(told if isinstance(told, tuple) else [told]), file=file)
 
 sys.addaudithook(note)
+sys.modules["uvloop"] = None
 """
 
 
