@@ -181,6 +181,8 @@ async def running(
             unknown=settings.delivery.unknown_outcome,
         )
 
+        store.hand_to(worker)
+
         entry = await stack.enter_async_context(
             open_entry(
                 settings.spool,

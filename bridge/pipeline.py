@@ -75,7 +75,11 @@ class Pipeline:
                 return Verdict.DUPLICATE  # a timer of a call that is gone: there is nothing to do, now or later
             match await self._store.commit(event, loaded, decision):
                 case Commit.OK:
+                    if decision.effects:
+                        self._wake(shard_of(event.pair))
                     break
+                case Commit.LEASED:
+                    break  # a worker had a place, and has the delivery
                 case Commit.NOT_DUE:
                     return Verdict.DUPLICATE
                 case Commit.DUPLICATE:
@@ -83,8 +87,6 @@ class Pipeline:
                     return Verdict.DUPLICATE
                 case Commit.CONFLICT:
                     continue  # the pair has moved on: decided again, on how it stands now
-        if decision.effects:
-            self._wake(shard_of(event.pair))
         for effect in decision.effects:
             if effect.kind is EffectKind.HAND_OVER:
                 await self._take(handed_over(effect))

@@ -7,7 +7,7 @@ client's own quick second try).
 from dataclasses import dataclass
 
 from bridge.cention.outcome import Delivered, Outcome, Rejected, TryLater, Unauthorised, Unknown
-from bridge.store.outbox import Settlement
+from bridge.store.deliveries import Settlement
 
 RETRY_AFTER_S_MAX = 3600.0
 """A server may ask for more patience than the schedule has, but not for more than an hour."""

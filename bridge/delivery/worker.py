@@ -1,8 +1,9 @@
 """The worker: leases lanes, makes the attempt at each lane's head, settles, goes on.
 
-How it moves: `wake(shard)` after a commit, or the poll for what other replicas left and for retries that came due ->
-`claim` leases due lanes -> one task a lane: attempt, settle, and the next delivery of that lane under the same lease,
-until it is empty, put back, or lost. A lane that fails or is slow holds one task and blocks no other lane.
+How it moves: a commit that finds a place here leases its delivery in the same step and hands it over. For all others
+`wake(shard)` after the commit, or the poll for what other replicas left and for retries that came due -> `claim` leases
+due lanes. Then one task a lane: attempt, settle, and the next delivery of that lane under the same lease, until it is
+empty, put back, or lost. A lane that fails or is slow holds one task and blocks no other lane.
 
 Invariants: no attempt without a lease; an attempt ends before its lease does (`delivery.attempt_timeout_s` is below
 `delivery.lease_s`, and none is begun when less than that is left, as after the process stood still), and waits for
@@ -14,7 +15,7 @@ what cannot be settled comes due again when its lease ends.
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal
 
@@ -28,9 +29,10 @@ from bridge.runtime.clock import monotonic
 from bridge.runtime.logs import get_logger
 from bridge.runtime.metrics import Metrics
 from bridge.runtime.tasks import Tasks
+from bridge.store.deliveries import Delivery, Settlement
 from bridge.store.errors import StoreUnavailable
 from bridge.store.keys import SHARDS, shard_of
-from bridge.store.outbox import Delivery, Outbox, Settlement
+from bridge.store.outbox import Outbox
 
 log = get_logger(__name__)
 
@@ -67,6 +69,8 @@ class Worker:
         self._rate, self._parks_unknown = rate, unknown == "park"
         self._concurrency, self._poll_s = concurrency, poll_s
         self._begin_within_s = lease_s - attempt_timeout_s
+        self._lease_ms = round(lease_s * 1000)
+        self._offered = 0
         self._due: set[int] = set(range(SHARDS))
         self._owed: Counter[int] = Counter()
         """Per shard, how many settles wait for Redis; a claim before them would take their lanes, and ask twice."""
@@ -84,6 +88,28 @@ class Worker:
         """Says that any lane may have become due."""
         self._due.update(range(SHARDS))
         self._woken.set()
+
+    def offer(self, shard: int) -> int:
+        """See `bridge.store.deliveries.Taker`. There is none while lanes wait for a place: they were there before."""
+        full = len(self._lanes) + self._offered >= self._concurrency
+        if full or self._stopping or self._owed[shard] or any(self._outbox.due_left.values()):
+            return 0
+        if self._dispatcher.resting or self._rate.take(1) == 0:
+            return 0
+        self._offered += 1
+        return self._lease_ms
+
+    def take(self, delivery: Delivery) -> None:
+        """See `bridge.store.deliveries.Taker`."""
+        self._offered -= 1
+        if self._stopping:
+            self._rate.give_back(1)
+        self._start(delivery, self._give_back(delivery) if self._stopping else self._work(delivery))
+
+    def forgo(self) -> None:
+        """See `bridge.store.deliveries.Taker`."""
+        self._offered -= 1
+        self._rate.give_back(1)
 
     async def run(self) -> None:
         """Works until `drain`."""
@@ -110,7 +136,7 @@ class Worker:
         return min(idle_s, rate_s) if self._due and rate_s > 0 else idle_s
 
     async def _claim(self) -> None:
-        free = self._concurrency - len(self._lanes)
+        free = self._concurrency - len(self._lanes) - self._offered
         if any(self._outbox.due_left.values()):
             free = min(free, _SHARE)
         due = [shard for shard in self._due if not self._owed[shard]]
@@ -129,8 +155,7 @@ class Worker:
             await asyncio.gather(*map(self._give_back, claimed))
             return
         for delivery in claimed:
-            lane = self._lanes.start(self._work(delivery), f"lane {delivery.effect.pair}")
-            lane.add_done_callback(self._freed)
+            self._start(delivery, self._work(delivery))
         if self._dispatcher.resting:
             return  # whatever is claimed now is put back: no faster than the poll
         if len(claimed) >= limit:  # some shard may have more that is due
@@ -153,6 +178,9 @@ class Worker:
         self._woken.set()
         if late := await self._lanes.drain(timeout_s):
             log.warning("attempts cut off at the drain's end; they are repeated when their leases end", lanes=late)
+
+    def _start(self, delivery: Delivery, work: Coroutine[Any, Any, None]) -> None:
+        self._lanes.start(work, f"lane {delivery.effect.pair}").add_done_callback(self._freed)
 
     def _freed(self, _lane: asyncio.Task[None]) -> None:
         # Not at the end of the lane's own work: it would still be counted when the claim looks, and nothing told again.

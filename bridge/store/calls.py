@@ -18,13 +18,16 @@ from typing import Any
 from bridge.calls.decide import Decision
 from bridge.calls.events import CallEvent, EventKind, Pair
 from bridge.calls.state import LIVE, OVER, Call, Timer
-from bridge.runtime.clock import now_ms, rfc3339
-from bridge.store.connection import SCRIPTS, Connection, unless_all_failed
+from bridge.runtime.clock import monotonic, now_ms, rfc3339
+from bridge.store.connection import SCRIPTS, Command, Connection, unless_all_failed
+from bridge.store.deliveries import Delivery, Taker
 from bridge.store.keys import (
     ACTIVE,
     DELIVERED,
+    EPOCH,
     ERRANDS,
     LANES,
+    LEASES,
     PARKED,
     SHARDS,
     TIMERS,
@@ -93,6 +96,8 @@ class Commit(StrEnum):
     """What the commit script answers."""
 
     OK = "ok"
+    LEASED = "leased"
+    """Done, and its first delivery is with whoever had a place for it."""
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
     NOT_DUE = "not_due"
@@ -109,6 +114,11 @@ class CallStore:
         self._remembered: dict[Pair, tuple[str, str, str]] = {}
         """Per pair: its value, a call of it that is over, and that call's id; the one used last stands last."""
         self._writer, self._writes = token_hex(4), 0
+        self._taker: Taker | None = None
+
+    def hand_to(self, taker: Taker) -> None:
+        """Lets a commit hand its first delivery over at once, where nothing waits in its lane before it."""
+        self._taker = taker
 
     def recall(self, event: CallEvent) -> Loaded:
         """What a decision on `event` may be made on without asking: what was last heard of its pair, or that it is new.
@@ -132,9 +142,53 @@ class CallStore:
     async def commit(self, event: CallEvent, loaded: Loaded, decision: Decision) -> Commit:
         """Writes state, duplicate mark, timeline entry, timer and deliveries in one step, or nothing.
 
-        After a `CONFLICT`, `recall` has what to decide on. A `DUPLICATE` is as durable as the first one was to be: its
-        mark is written again, and WAIT speaks of what its own connection wrote.
+        Where a worker has a place, and nothing waits in the lane, the first delivery is leased in the same step, so
+        that most are never claimed. After a `CONFLICT`, `recall` has what to decide on. A `DUPLICATE` is as durable as
+        the first one was to be: its mark is written again, and WAIT speaks of what its own connection wrote.
         """
+        keys, keep, call, pair = self._keys, self._retention, decision.call, event.pair
+        held, over = dict(loaded.held), b""
+        if call.state in OVER:
+            held.pop(event.call_id, None)
+            over = dump_call(call)
+        else:
+            held[event.call_id] = call_to_dict(call)
+        self._writes += 1
+        version = f"{self._writer}{self._writes:x}"
+        value = dump_pair(version, held)
+        before = loaded.calls.get(event.call_id)
+        first: list[Command] = []
+        if before is None or decision.timer is Timer.AGE:
+            # Whenever the call gets a new life, or the index would end before it. Before the commit: an index entry
+            # without a call does no harm, a call without one could not be found.
+            index = keys.index(event.call_id)
+            first = [("HSET", index, str(pair), ""), ("PEXPIRE", index, keep.age_ms + keep.ended_ms)]
+        unfinished = before is None or before.state not in OVER
+        began, lease_ms = monotonic(), self._offered(event, decision)
+        script = self._script(event, loaded.version, decision, value, over, int(unfinished), lease_ms)
+        leased: Delivery | None = None
+        try:
+            ((said, *told),) = await self._run(script, first=first, promised=True)
+            if said == Commit.LEASED:
+                leased = Delivery(decision.effects[0], told[0], 1, int(told[1]), leased_at=began)
+        finally:
+            self._hand_over(leased, lease_ms)
+        if said == Commit.CONFLICT:
+            self._remember(event, *told)
+        elif said in (Commit.OK, Commit.LEASED):
+            self._remember(event, as_read(value), as_read(over))
+        return Commit(said)
+
+    def _script(
+        self,
+        event: CallEvent,
+        version: str,
+        decision: Decision,
+        value: bytes,
+        over: bytes,
+        unfinished: int,
+        lease_ms: int,
+    ) -> Command:
         keys, keep, call, pair = self._keys, self._retention, decision.call, event.pair
         shard, name = shard_of(pair), member(pair, event.call_id)
         timers = {
@@ -144,46 +198,36 @@ class CallStore:
             Timer.CLEAR: "clear",
         }
         place = "live" if call.state in LIVE else "ended" if call.state in OVER else "hidden"
-        held, over = dict(loaded.held), b""
-        if place == "ended":
-            held.pop(event.call_id, None)
-            over = dump_call(call)
-        else:
-            held[event.call_id] = call_to_dict(call)
-        self._writes += 1
-        value = dump_pair(f"{self._writer}{self._writes:x}", held)
-        before = loaded.calls.get(event.call_id)
         ours = event.kind is EventKind.EXPIRED
         args = [
-            self._now(), loaded.version, int(before is None or before.state not in OVER), name, str(pair), place,
-            value, over, call.started_at, timers[decision.timer], 0 if ours else keep.seen_ms, keep.ended_ms,
-            keep.age_ms + keep.ended_ms, keep.timeline_entries, _entry(event, decision), int(ours),
-            keys.delivery(shard, ""),
+            self._now(), version, unfinished, name, str(pair), place, value, over, call.started_at,
+            timers[decision.timer], 0 if ours else keep.seen_ms, keep.ended_ms, keep.age_ms + keep.ended_ms,
+            keep.timeline_entries, _entry(event, decision), int(ours), keys.delivery(shard, ""), lease_ms,
         ]  # fmt: skip
         for effect in decision.effects:
             args += [effect.effect_id, dump_effect(effect), effect.after or ""]
-        commands = []
-        if before is None or decision.timer is Timer.AGE:
-            # Whenever the call gets a new life, or the index would end before it. Before the commit: an index entry
-            # without a call does no harm, a call without one could not be found.
-            index = keys.index(event.call_id)
-            commands = [("HSET", index, str(pair), ""), ("PEXPIRE", index, keep.age_ms + keep.ended_ms)]
-        script = SCRIPTS["commit"].call(
+        return SCRIPTS["commit"].call(
             [
                 keys.pair(pair), keys.ended(pair, event.call_id), keys.seen(pair, event.event_id),
                 keys.timeline(pair, event.call_id), keys.lane(pair), keys.of_shard(shard, LANES),
                 keys.of_shard(shard, TIMERS), keys.of_shard(shard, ACTIVE), keys.of_shard(shard, WAITING),
                 keys.of_shard(shard, PARKED), keys.of_shard(shard, DELIVERED), keys.of_shard(shard, ERRANDS),
+                keys.of_shard(shard, LEASES), keys.of_shard(shard, EPOCH),
             ],
             args,
         )  # fmt: skip
-        (answer,) = await self._run(script, first=commands, promised=True)
-        if isinstance(answer, list):
-            self._remember(event, *answer)
-            return Commit.CONFLICT
-        if answer == Commit.OK:
-            self._remember(event, as_read(value), as_read(over))
-        return Commit(answer)
+
+    def _offered(self, event: CallEvent, decision: Decision) -> int:
+        """The lease for the first delivery, ms; 0: it has to be claimed."""
+        if self._taker is None or not decision.effects or decision.effects[0].after is not None:
+            return 0
+        return self._taker.offer(shard_of(event.pair))
+
+    def _hand_over(self, leased: Delivery | None, lease_ms: int) -> None:
+        if self._taker is not None and leased is not None:
+            self._taker.take(leased)
+        elif self._taker is not None and lease_ms:
+            self._taker.forgo()
 
     def _remember(self, event: CallEvent, value: str, over: str) -> None:
         self._remembered.pop(event.pair, None)

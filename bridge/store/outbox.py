@@ -6,8 +6,6 @@ Source: architecture, "Lanes".
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from enum import StrEnum
 from secrets import token_hex
 
 from bridge.calls.effects import Effect
@@ -16,6 +14,7 @@ from bridge.runtime.clock import monotonic, now_ms, rfc3339
 from bridge.runtime.logs import get_logger
 from bridge.store.calls import Retention, ServerTime, redis_time
 from bridge.store.connection import SCRIPTS, Connection, scored, unless_all_failed
+from bridge.store.deliveries import Backlog, Delivery, Settlement
 from bridge.store.keys import (
     DELIVERED,
     EPOCH,
@@ -36,50 +35,6 @@ log = get_logger(__name__)
 
 HAND_OVER_WAIT_MS = 30_000
 """How soon a lane that waits for a hand-over is looked at again; `release` makes it due at once, so this is a net."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One attempt to make: a lane's head, under a lease.
-
-    Attributes:
-        effect: what to do; its id is the delivery's.
-        epoch: the lease's number.
-        attempt: 1 for the first.
-        created_at: when it was committed, ms since the epoch, by Redis's clock.
-        in_doubt: an earlier attempt may have been carried out: its outcome is unknown, or was never written down.
-        age_ms: how long ago that was when it was leased, by the same clock: ours may differ from it.
-        leased_at: seconds of `monotonic`, not after the lease began.
-    """
-
-    effect: Effect
-    epoch: str
-    attempt: int
-    created_at: int
-    in_doubt: bool = False
-    age_ms: int = field(default=0, compare=False)  # grows with every look at the same delivery
-    leased_at: float = field(default_factory=monotonic, compare=False)
-
-
-class Settlement(StrEnum):
-    """What becomes of a delivery after an attempt."""
-
-    DELIVERED = "delivered"
-    PARKED = "parked"
-    """Out of the lane, kept for an operator."""
-    RETRY = "retry"
-    """Back at the lane's head, due later."""
-    HOLD = "hold"
-    """The same, and the attempt is not counted, since none was made."""
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """How much waits: deliveries, parked ones, and when the oldest waiting one was created (ms; None: none waits)."""
-
-    waiting: int
-    parked: int
-    oldest_at: int | None
 
 
 class Outbox:

@@ -33,8 +33,8 @@ _DICTIONARY = (
     b'\\"callingNumber\\": \\"+46\\", \\"queueName\\": \\"\\", \\"queueNumber\\": \\"1\\"}"}'
 )
 # Small windows: what is packed is short, and the copy that each packing makes is as large as they are.
-_PACKER = zlib.compressobj(6, zlib.DEFLATED, -12, 5, zlib.Z_DEFAULT_STRATEGY, _DICTIONARY)
-_UNPACKER = zlib.decompressobj(-12, _DICTIONARY)
+_PACKER = zlib.compressobj(1, zlib.DEFLATED, -11, 3, zlib.Z_DEFAULT_STRATEGY, _DICTIONARY)
+_UNPACKER = zlib.decompressobj(-11, _DICTIONARY)
 
 
 def pack(raw: bytes) -> bytes:

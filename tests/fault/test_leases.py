@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks.faults.processes import RedisServer
 from benchmarks.faults.proxy import Fault, FaultProxy, Kind
+from bridge.store.deliveries import Settlement
 from bridge.store.embedded import EmbeddedRedis, find_server
-from bridge.store.outbox import Settlement
 from tests.e2e.support import eventually
 from tests.integration.delivery_support import Gate, working
 from tests.integration.store_support import A, bench, proxy

@@ -8,8 +8,8 @@ from bridge.calls.effects import Effect, EffectKind
 from bridge.calls.events import CallEvent, EventKind, Pair
 from bridge.calls.verdicts import Verdict
 from bridge.pipeline import Pipeline
+from bridge.store.deliveries import Settlement
 from bridge.store.embedded import EmbeddedRedis
-from bridge.store.outbox import Settlement
 from tests.integration.store_support import INBOUND, A, B, Bench, bench
 
 C = Pair(3000, 3003)

@@ -18,8 +18,9 @@ from bridge.calls.state import Policy
 from bridge.runtime.clock import now_ms
 from bridge.store.calls import CallStore, Commit, Loaded, Retention
 from bridge.store.connection import Connection
+from bridge.store.deliveries import Delivery
 from bridge.store.keys import LANES, LEASES, SHARDS, Keys, shard_of
-from bridge.store.outbox import Delivery, Outbox
+from bridge.store.outbox import Outbox
 from bridge.store.reads import Reads
 
 BEGIN_MS = 1_795_514_400_000  # 2026-11-24T10:00:00Z

@@ -12,9 +12,9 @@ from redis.exceptions import RedisError, ResponseError
 from bridge.calls.events import EventKind
 from bridge.store.calls import Commit
 from bridge.store.connection import SCRIPTS, Command, Connection, scored
+from bridge.store.deliveries import Settlement
 from bridge.store.embedded import EmbeddedRedis
 from bridge.store.errors import StoreUnavailable
-from bridge.store.outbox import Settlement
 from tests.e2e.support import eventually
 from tests.integration.cention_support import raw
 from tests.integration.store_support import INBOUND, A, Bench, bench, proxy

@@ -2,8 +2,8 @@
 
 import pytest
 
+from bridge.store.deliveries import Settlement
 from bridge.store.embedded import EmbeddedRedis
-from bridge.store.outbox import Settlement
 from tests.integration.store_support import LEASE_MS, A, Bench, bench
 
 

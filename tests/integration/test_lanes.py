@@ -8,9 +8,10 @@ from bridge.calls.effects import Effect, EffectKind
 from bridge.calls.events import EventKind, Facts, Pair
 from bridge.calls.state import CallState
 from bridge.pipeline import Pipeline
+from bridge.store.deliveries import Delivery, Settlement
 from bridge.store.embedded import EmbeddedRedis
 from bridge.store.keys import DELIVERED, LANES, PARKED, WAITING, shard_of
-from bridge.store.outbox import HAND_OVER_WAIT_MS, Delivery, Settlement
+from bridge.store.outbox import HAND_OVER_WAIT_MS
 from tests.fakes.logs import captured
 from tests.integration.store_support import BEGIN_MS, LEASE_MS, A, B, Bench, bench
 

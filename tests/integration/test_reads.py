@@ -9,9 +9,9 @@ from bridge.calls.events import Direction, EventKind, Pair
 from bridge.calls.state import Call, CallState
 from bridge.calls.verdicts import Fault, Rejection
 from bridge.runtime.clock import now_ms
+from bridge.store.deliveries import Settlement
 from bridge.store.embedded import EmbeddedRedis
 from bridge.store.keys import ACTIVE, shard_of
-from bridge.store.outbox import Settlement
 from bridge.store.reads import Position
 from bridge.store.rejections import RejectionStore
 from tests.integration.store_support import BEGIN_MS, INBOUND, OUTBOUND, A, B, Bench, bench

@@ -12,9 +12,9 @@ from redis.crc import key_slot
 from bridge.calls.decide import decide
 from bridge.calls.events import CallEvent, EventKind, Pair
 from bridge.store.calls import Commit
+from bridge.store.deliveries import Delivery, Settlement
 from bridge.store.errors import StoreUnavailable
 from bridge.store.keys import EPOCH, LANES, LEASES, SHARDS, WAITING, Keys, shard_of
-from bridge.store.outbox import Delivery, Settlement
 from tests.e2e.support import eventually
 from tests.fakes.redis_servers import RedisServer, cluster, cluster_url, move_slot, server, until_settled
 from tests.integration.redis_support import connected

@@ -17,9 +17,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from bridge.calls.events import EventKind
 from bridge.store.calls import Commit
 from bridge.store.connection import Connection, Durability
+from bridge.store.deliveries import Settlement
 from bridge.store.errors import StoreUnavailable
 from bridge.store.inspection import inspect
-from bridge.store.outbox import Settlement
 from tests.e2e.support import ended, eventually, inbound, outbound, post
 from tests.fakes.redis_servers import RedisServer, newest, replicated, server
 from tests.integration.redis_support import (

@@ -9,9 +9,9 @@ from bridge.calls.events import CallEvent, EventKind, Facts, Pair
 from bridge.calls.state import CallState, InboundEnd, Policy
 from bridge.pipeline import Pipeline
 from bridge.store.calls import Commit
+from bridge.store.deliveries import Settlement
 from bridge.store.embedded import EmbeddedRedis
 from bridge.store.keys import ACTIVE, TIMERS, shard_of
-from bridge.store.outbox import Settlement
 from tests.fakes.logs import captured
 from tests.integration.store_support import (
     AGE_MS,

@@ -20,9 +20,10 @@ from bridge.calls.events import CallEvent, Direction, EventKind, Facts, Pair
 from bridge.calls.state import CallState, Policy
 from bridge.store.calls import CallStore, Commit, Loaded, Retention
 from bridge.store.connection import Connection
+from bridge.store.deliveries import Delivery, Settlement
 from bridge.store.embedded import EmbeddedRedis, find_server
 from bridge.store.keys import Keys
-from bridge.store.outbox import Delivery, Outbox, Settlement
+from bridge.store.outbox import Outbox
 from bridge.store.reads import Reads
 from tests.memory import Memory
 

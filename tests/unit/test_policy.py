@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bridge.cention.outcome import Delivered, Outcome, Rejected, TryLater, Unauthorised, Unknown
 from bridge.delivery.policy import RETRY_AFTER_S_MAX, NextStep, Schedule, next_step
-from bridge.store.outbox import Settlement
+from bridge.store.deliveries import Settlement
 
 SCHEDULE = Schedule((1.0, 2.0, 5.0), age_s_max=100.0)
 

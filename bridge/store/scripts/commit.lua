@@ -2,7 +2,7 @@
 -- Source: architecture, "One atomic commit". Keys: bridge/store/keys.py.
 --
 -- KEYS  1 pair  2 ended  3 seen  4 timeline  5 lane  6 lanes  7 timers  8 active  9 waiting  10 parked  11 delivered
---       12 errands
+--       12 errands  13 leases  14 epoch
 -- ARGV  1 now, ms (0: this server's clock)   2 version that the decision was made on, '' for none
 --       3 1: the decision took the call for one that is not over   4 the call's member in timers, active and errands
 --       5 the pair's name in lanes   6 where the call goes: live (listed), hidden (kept, not listed) or ended
@@ -10,9 +10,10 @@
 --       10 timer: keep, clear or a number of ms from now   11 the mark's life, ms (0: no mark)
 --       12 an ended call's life, ms   13 a live timeline's life, ms   14 entries a timeline holds
 --       15 the timeline entry   16 1: only if the call's timer has run out   17 what delivery keys begin with
---       18... id, effect, after of each delivery
--- Returns 'ok', or why nothing was done: 'duplicate', 'not_due', or what the decision must be made on again: the pair's
--- value and the call that is over, each '' where there is none.
+--       18 lease of the first delivery, ms, if nothing is in its lane before it; 0: none is wanted
+--       19... id, effect, after of each delivery
+-- Returns {'ok'}, {'leased', epoch, created}, or why nothing was done: {'duplicate'}, {'not_due'}, {'conflict', the
+-- pair's value, the call that is over}, each '' where there is none: the decision must be made again, on these.
 local now = tonumber(ARGV[1])
 if now == 0 then
   local t = redis.call('TIME')
@@ -22,16 +23,16 @@ local member, place = ARGV[4], ARGV[6]
 
 if ARGV[11] ~= '0' and redis.call('EXISTS', KEYS[3]) == 1 then
   redis.call('PEXPIRE', KEYS[3], ARGV[11])  -- a write: WAIT behind it then speaks for the first one too
-  return 'duplicate'
+  return {'duplicate'}
 end
 local held = redis.call('GET', KEYS[1])
 local over = redis.call('HGET', KEYS[2], 'call')
 if (held and string.match(held, '^%S+') or '') ~= ARGV[2] or (over and ARGV[3] == '1') then
-  return {held or '', over or ''}
+  return {'conflict', held or '', over or ''}
 end
 if ARGV[16] == '1' then
   local due = redis.call('ZSCORE', KEYS[7], member)
-  if not due or tonumber(due) > now then return 'not_due' end
+  if not due or tonumber(due) > now then return {'not_due'} end
 end
 
 if ARGV[11] ~= '0' then redis.call('SET', KEYS[3], '1', 'PX', ARGV[11]) end
@@ -72,7 +73,8 @@ if redis.call('RPUSH', KEYS[4], ARGV[15]) > tonumber(ARGV[14]) then
 end
 redis.call('PEXPIRE', KEYS[4], place == 'ended' and ARGV[12] or ARGV[13])
 
-for i = 18, #ARGV, 3 do
+local alone = ARGV[18] ~= '0' and redis.call('EXISTS', KEYS[5]) == 0
+for i = 19, #ARGV, 3 do
   local id = ARGV[i]
   -- A PBX that counts its calls anew comes to ids that were used: nothing of the old delivery may cling to this one.
   redis.call('DEL', ARGV[17] .. id)
@@ -85,4 +87,10 @@ for i = 18, #ARGV, 3 do
   -- NX: a lane that is leased, or put back for later, keeps its time.
   redis.call('ZADD', KEYS[6], 'NX', now, ARGV[5])
 end
-return 'ok'
+if not alone then return {'ok'} end
+-- As if it had been claimed (see claim.lua): the version is of this write alone, as the word there is of one claim.
+local epoch = redis.call('INCR', KEYS[14]) .. '-' .. string.match(ARGV[7], '^%S+')
+redis.call('HSET', KEYS[13], ARGV[5], epoch)
+redis.call('ZADD', KEYS[6], now + tonumber(ARGV[18]), ARGV[5])
+redis.call('HSET', ARGV[17] .. ARGV[19], 'attempts', 1)
+return {'leased', epoch, now}
