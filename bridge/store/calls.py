@@ -7,6 +7,7 @@ Source: architecture, "One atomic commit", "Shards".
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import orjson
 
@@ -18,6 +19,7 @@ from bridge.store.connection import SCRIPTS, Connection, unless_all_failed
 from bridge.store.keys import (
     ACTIVE,
     DELIVERED,
+    FINISHED,
     LANES,
     PARKED,
     SHARDS,
@@ -42,6 +44,9 @@ def redis_time() -> int:
 class Retention:
     """How long what is over is kept, ms, and how much of it.
 
+    Attributes:
+        errand_ms: how long an errand's id leads to its call; 0: it does not.
+
     Source: contract section 6 (`calls.*`); architecture, "Shards": bounded by count and age.
     """
 
@@ -51,6 +56,7 @@ class Retention:
     grace_ms: int
     timeline_entries: int = 500
     delivered_per_shard: int = 1000
+    errand_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +145,22 @@ class CallStore:
             ],
             args,
         )  # fmt: skip
-        (answer,) = await self._run(script, first=commands, promised=True)
+        finished = self._finished(pair, decision) if place == "ended" and call.has_errand else ()
+        *_, answer = await self._run(*finished, script, first=commands, promised=True)
         return Commit(answer)
+
+    def _finished(self, pair: Pair, decision: Decision) -> tuple[tuple[Any, ...], ...]:
+        """What lists a call that ends, with its errand, among those that can be compared with Cention.
+
+        As with the index: listed and not ended does no harm, the reader looks at the call itself.
+        """
+        if decision.was in OVER:
+            return ()
+        key, at = self._keys.of_shard(shard_of(pair), FINISHED), self._now() or now_ms()
+        return (
+            ("ZADD", key, at, member(pair, decision.call.call_id)),
+            ("ZREMRANGEBYSCORE", key, "-inf", at - self._retention.ended_ms),
+        )
 
     async def expired(self, limit_per_shard: int = 100) -> list[tuple[Pair, str]]:
         """Calls whose timer has run out, the longest first in each shard; none of those shards that are away."""

@@ -53,7 +53,7 @@ class Script:
         return ("EVALSHA", self.sha, len(keys), *keys, *args)
 
 
-SCRIPTS = {name: Script.load(name) for name in ("commit", "claim", "settle", "release")}
+SCRIPTS = {name: Script.load(name) for name in ("commit", "claim", "settle", "release", "callback", "callback_file")}
 _BY_SHA = {script.sha: script for script in SCRIPTS.values()}
 
 

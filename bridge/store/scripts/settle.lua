@@ -7,6 +7,7 @@
 --       7 lease, ms   8 wait for a hand-over, ms   9 1: go on with the lane   10 what the shard's keys begin with
 --       11 reason   12 timeline entry or ''   13 entries a timeline holds   14 life of what is over, ms
 --       15 delivered ones kept   16 call id   17 errand id or ''   18 1: an attempt may have been carried out, else 0
+--       19 how long an errand's id leads to its call, ms (0: it does not)
 -- Returns {'stale'} where another worker has the lane, {'done'}, or {'next', id, effect, attempts, created, doubt, age
 -- in ms} (see claim.lua).
 local now = tonumber(ARGV[1])
@@ -62,6 +63,10 @@ if not again then
         redis.call('HSET', KEYS[6], 'e:' .. ARGV[16], ARGV[17])
       elseif redis.call('EXISTS', KEYS[7]) == 1 then
         redis.call('HSET', KEYS[7], 'errand', ARGV[17])
+      end
+      if ARGV[19] ~= '0' then
+        redis.call('HSET', ARGV[10] .. 'errand:' .. ARGV[17], 'call', lane .. ':' .. ARGV[16])
+        redis.call('PEXPIRE', ARGV[10] .. 'errand:' .. ARGV[17], ARGV[19])
       end
     end
   end
