@@ -14,11 +14,11 @@ from aiohttp import web
 
 from bridge import __version__, parts
 from bridge.admin.routes import Access, Admin, Readiness
+from bridge.callbacks import Callbacks, open_callbacks
 from bridge.cention.client import CentionClient
 from bridge.cention.sandbox import Sandbox
 from bridge.connect import connect, tell_of
 from bridge.delivery.dispatch import Dispatcher
-from bridge.delivery.lookup import Lookup
 from bridge.delivery.policy import Schedule
 from bridge.delivery.rate import Rate
 from bridge.delivery.tokens import Tokens
@@ -42,12 +42,14 @@ from bridge.store.keys import Keys
 from bridge.store.outbox import Outbox
 from bridge.store.reads import Reads
 from bridge.store.rejections import RejectionStore
+from bridge.store.turns import Turns
 
 log = get_logger(__name__)
 
 _EXPIRE_EVERY_S = 1.0
 _GAUGES_EVERY_S = 2.0
-_MARK_S = 5.0  # for putting back what a look-up has read, when the service is told to stop
+_MARK_S = 5.0  # for putting back whose reports were read, when the service is told to stop
+_READERS = 3  # connections beyond those of deliveries: for presence, reconciliation, and what they put back
 
 
 @dataclass
@@ -120,12 +122,18 @@ async def running(
             CentionClient(
                 base_url,
                 attempt_timeout_s=settings.delivery.attempt_timeout_s,
-                connections_max=settings.delivery.concurrency,
+                connections_max=settings.delivery.concurrency + _READERS,
                 obcall_type=settings.cention.obcall_type,
             )
         )
         # The pipeline wakes the worker, and the worker hands calls over through the pipeline.
-        pipeline = Pipeline(store, outbox, parts.policy(settings), lambda shard: worker.wake(shard))
+        pipeline = Pipeline(
+            store,
+            outbox,
+            parts.policy(settings),
+            lambda shard: worker.wake(shard),
+            began=lambda call: None if presence is None else presence.began(call),
+        )
 
         def apply_secrets(new: Settings) -> bool:
             lanes = tokens.replace(*parts.cention_tokens(new, sandboxed=sandbox is not None))
@@ -133,40 +141,43 @@ async def running(
                 worker.wake_all()
             intake = authenticator.replace(parts.secrets(new.intake.tokens), parts.secrets(new.intake.webhook_secrets))
             admin = access.replace(parts.secrets(new.admin.viewer_tokens), parts.secrets(new.admin.operator_tokens))
-            return lanes or intake or admin
+            answers = callbacks.replace(new, tokens.claim("attachment"))
+            return lanes or intake or admin or answers
+
+        def urgent() -> bool:
+            return tokens.any_refused or callbacks.any_refused
 
         rotation = (
-            None
-            if reload is None
-            else Rotation(reload, apply_secrets, metrics, every_s=reload_every_s, urgent=lambda: tokens.any_refused)
+            None if reload is None else Rotation(reload, apply_secrets, metrics, every_s=reload_every_s, urgent=urgent)
         )
-        default, routes, errand_data = parts.cention_tokens(settings, sandboxed=sandbox is not None)
+        hurry = (lambda: None) if rotation is None else rotation.hurry
+        default, routes, claims = parts.cention_tokens(settings, sandboxed=sandbox is not None)
         tokens = Tokens(
             default,
             routes,
             metrics.tokens_refused,
-            errand_data=errand_data,
-            on_refused=(lambda: None) if rotation is None else rotation.hurry,
+            claims=claims,
+            on_refused=hurry,
         )
         rate = Rate(settings.delivery.rate_per_s, monotonic)
-        lookup = None
-        if settings.delivery.unknown_outcome == "lookup":
-            lookup = Lookup(
-                client,
-                lambda: tokens.errand_data,
-                reports_max=settings.delivery.lookup_reports_max,
-                time_s=settings.delivery.lease_s - settings.delivery.attempt_timeout_s - 1,
-                results=metrics.lookups,
-                asked=rate.owe,
-            )
+        lookup = parts.lookup(settings, client, tokens, rate, metrics)
+        presence = parts.presence(settings, client, tokens, rate, metrics)
+        reconciling = parts.reconciling(
+            settings,
+            parts.reconciler(settings, client, reads, pipeline, lambda: tokens.claim("errand_data"), rate, metrics),
+            Turns(connection, keys),
+            metrics,
+        )
+        breaker = parts.breaker(settings, metrics)
         dispatcher = Dispatcher(
             client,
             parts.renderer(settings),
             tokens,
-            parts.breaker(settings, metrics),
+            breaker,
             errand_id=outbox.errand_id,
             hand_over=pipeline.hand_over,
             lookup=lookup,
+            cards=parts.contact_cards(settings, client, tokens, rate, metrics),
         )
         worker = Worker(
             outbox,
@@ -176,13 +187,28 @@ async def running(
             concurrency=settings.delivery.concurrency,
             poll_s=settings.delivery.poll_s,
             lease_s=settings.delivery.lease_s,
-            attempt_timeout_s=settings.delivery.attempt_timeout_s,
+            attempt_timeout_s=settings.delivery.attempt_timeout_s + parts.card_s(settings),
             rate=rate,
             unknown=settings.delivery.unknown_outcome,
         )
 
         store.hand_to(worker)
 
+        callbacks = await stack.enter_async_context(
+            open_callbacks(
+                settings,
+                connection,
+                retention,
+                metrics,
+                base_url=base_url,
+                token=tokens.claim("attachment"),
+                cention=breaker,
+                asked=rate.owe,
+                keep=rejections.keep,
+                alone=embedded is not None,
+                on_refused=hurry,
+            )
+        )
         entry = await stack.enter_async_context(
             open_entry(
                 settings.spool,
@@ -210,26 +236,36 @@ async def running(
             body_bytes_max=settings.intake.body_bytes_max,
             events_max=settings.intake.events_max,
             draining=draining.is_set,
+            callbacks=callbacks.route,
         )
         access = Access(parts.secrets(settings.admin.viewer_tokens), parts.secrets(settings.admin.operator_tokens))
         admin_app = Admin(
             access=access,
             reads=reads,
             rejections=rejections,
+            callbacks=callbacks.store,
             readiness=readiness,
             metrics=metrics.render,
             document=_document,
+            agent_of=(lambda pair: None) if presence is None else presence.agent_of,
         ).app()
 
         sandbox_url = None if sandbox is None else base_url.rpartition("/s/")[0]
         service = Service("", "", metrics, sandbox, sandbox_url, stop or asyncio.Event())
         service.admin_url = await _listen(stack, admin_app, settings.admin.host, settings.admin.port)
         service.intake_url = await _listen(stack, intake_app, settings.intake.host, settings.intake.port)
+        if sandbox is not None and callbacks.route is not None:
+            sandbox.set_callback(
+                f"{service.intake_url}/v1/cention/callback", *parts.secrets(settings.callback.secret)[:1]
+            )
 
         async with asyncio.TaskGroup() as group:
             loops = [
                 group.create_task(_repeat(_EXPIRE_EVERY_S, lambda: _expire(pipeline, entry, metrics)), name="expire"),
-                group.create_task(_repeat(_GAUGES_EVERY_S, lambda: _gauges(outbox, reads, metrics)), name="gauges"),
+                group.create_task(
+                    _repeat(_GAUGES_EVERY_S, lambda: _gauges(outbox, reads, callbacks, metrics)),
+                    name="gauges",
+                ),
                 group.create_task(tell_of(connection), name="inspect"),
             ]
             if settings.feed.kind != "none":
@@ -244,7 +280,13 @@ async def running(
                 loops.append(group.create_task(feed.run(), name="feed"))
             if rotation is not None:
                 loops.append(group.create_task(rotation.run(), name="rotation"))
+            if presence is not None:
+                loops.append(group.create_task(presence.run(), name="presence"))
+            if settings.reconcile.every_s > 0:
+                turns = _repeat(settings.reconcile.every_s, reconciling.turn)
+                loops.append(group.create_task(turns, name="reconcile"))
             group.create_task(worker.run(), name="worker")
+            group.create_task(callbacks.run(), name="callbacks")
             group.create_task(entry.run(), name="spool")
             urls = {"intake": service.intake_url, "admin": service.admin_url}
             if service.sandbox_url is not None:
@@ -258,9 +300,8 @@ async def running(
                 for loop in loops:
                     loop.cancel()
                 drain_s = settings.delivery.drain_s
-                await asyncio.gather(worker.drain(drain_s), entry.finish(drain_s))
-                if lookup is not None:
-                    await lookup.drain(_MARK_S)
+                await asyncio.gather(worker.drain(drain_s), callbacks.drain(drain_s), entry.finish(drain_s))
+                await asyncio.gather(*(each.drain(_MARK_S) for each in (lookup, reconciling) if each is not None))
     log.info("ended")
 
 
@@ -302,9 +343,10 @@ async def _expire(pipeline: Pipeline, entry: Entry, metrics: Metrics) -> None:
     metrics.expired.inc(await pipeline.expire_due(entry.holds))
 
 
-async def _gauges(outbox: Outbox, reads: Reads, metrics: Metrics) -> None:
+async def _gauges(outbox: Outbox, reads: Reads, callbacks: Callbacks, metrics: Metrics) -> None:
     try:
         backlog, active = await outbox.backlog(), await reads.active_count()
+        await callbacks.measure()
     except StoreUnavailable:
         metrics.redis_available.set(0)
         raise

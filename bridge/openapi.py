@@ -26,6 +26,8 @@ _SECURITY: Final[Mapping[str, list[dict[str, list[str]]]]] = {
     # An empty requirement: without configured secrets the listener is on loopback only, and open.
     "open": [],
     "intake": [{"intakeToken": []}, {"webhookId": [], "webhookTimestamp": [], "webhookSignature": []}, {}],
+    # The secret stands in the body, for which OpenAPI has no scheme; without one, as for events.
+    "callback": [{}, {"intakeToken": []}, {"webhookId": [], "webhookTimestamp": [], "webhookSignature": []}],
     "viewer": [{"viewerToken": []}, {"operatorToken": []}, {}],
     "operator": [{"operatorToken": []}, {}],
 }

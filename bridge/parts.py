@@ -1,19 +1,30 @@
 """From the settings to the parts of the service that take more than their values as they stand. Holds no state."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import get_args
 
 from pydantic import SecretStr
 
 from bridge.calls.state import InboundEnd, Policy
+from bridge.cention.client import CentionClient
 from bridge.delivery.breaker import Breaker, State
+from bridge.delivery.contacts import ContactCards
+from bridge.delivery.lookup import Lookup
+from bridge.delivery.rate import Rate
 from bridge.delivery.render import Renderer
+from bridge.delivery.tokens import Tokens
 from bridge.intake.wire import Translator
+from bridge.pipeline import Pipeline
+from bridge.presence import Presence
+from bridge.reconcile import Reconciler, Reconciling
 from bridge.runtime.clock import monotonic, now_ms
 from bridge.runtime.logs import get_logger
 from bridge.runtime.metrics import Metrics
 from bridge.settings import Claim, Settings
 from bridge.store.calls import Retention
+from bridge.store.reads import Reads
+from bridge.store.turns import Turns
 
 log = get_logger(__name__)
 
@@ -24,8 +35,8 @@ def secrets(values: Sequence[SecretStr]) -> list[str]:
     return [value.get_secret_value() for value in values]
 
 
-def cention_tokens(settings: Settings, *, sandboxed: bool) -> tuple[str, dict[str, str], str]:
-    """The default Create Errand token, those of single queues, and the one for errand data."""
+def cention_tokens(settings: Settings, *, sandboxed: bool) -> tuple[str, dict[str, str], dict[str, str]]:
+    """The default Create Errand token, those of single queues, and that of each claim."""
     cention = settings.cention
 
     def token(claim: Claim) -> str:
@@ -33,7 +44,7 @@ def cention_tokens(settings: Settings, *, sandboxed: bool) -> tuple[str, dict[st
         return found.get_secret_value() if found is not None else SANDBOX_TOKEN if sandboxed else ""
 
     routes = {route.queue: route.token.get_secret_value() for route in cention.routes}
-    return token("create_errand"), routes, token("errand_data")
+    return token("create_errand"), routes, {claim: token(claim) for claim in get_args(Claim)}
 
 
 def breaker(settings: Settings, metrics: Metrics) -> Breaker:
@@ -54,6 +65,93 @@ def breaker(settings: Settings, metrics: Metrics) -> Breaker:
     )
 
 
+def card_s(settings: Settings) -> float:
+    """Seconds that a lease must leave for contact cards, beside the attempt's own."""
+    return settings.contacts.timeout_s if settings.contacts.upsert else 0.0
+
+
+def lookup(settings: Settings, client: CentionClient, tokens: Tokens, rate: Rate, metrics: Metrics) -> Lookup | None:
+    """What looks for errands whose create may have been carried out, if that is wanted."""
+    delivery = settings.delivery
+    if delivery.unknown_outcome != "lookup":
+        return None
+    return Lookup(
+        client,
+        lambda: tokens.claim("errand_data"),
+        reports_max=delivery.lookup_reports_max,
+        time_s=delivery.lease_s - delivery.attempt_timeout_s - card_s(settings) - 1,
+        results=metrics.lookups,
+        asked=rate.owe,
+    )
+
+
+def contact_cards(
+    settings: Settings, client: CentionClient, tokens: Tokens, rate: Rate, metrics: Metrics
+) -> ContactCards | None:
+    """What makes contact cards before errands, if that is wanted."""
+    if not settings.contacts.upsert:
+        return None
+    return ContactCards(
+        client,
+        lambda: tokens.claim("contacts"),
+        timeout_s=settings.contacts.timeout_s,
+        region=settings.numbers.default_region,
+        cuid_label=settings.contacts.cuid_label,
+        results=metrics.contact_cards,
+        asked=rate.owe,
+    )
+
+
+def presence(
+    settings: Settings, client: CentionClient, tokens: Tokens, rate: Rate, metrics: Metrics
+) -> Presence | None:
+    """What knows who is logged in, if any agent is named."""
+    if not settings.presence.agents:
+        return None
+    return Presence(
+        client,
+        lambda: tokens.claim("logio"),
+        settings.presence.agents,
+        metrics,
+        every_s=settings.presence.every_s,
+        asked=rate.owe,
+    )
+
+
+def reconciler(
+    settings: Settings,
+    client: CentionClient,
+    reads: Reads,
+    pipeline: Pipeline,
+    token: Callable[[], str],
+    rate: Rate,
+    metrics: Metrics,
+) -> Reconciler:
+    """What compares calls with their errands."""
+    return Reconciler(
+        client,
+        reads,
+        pipeline,
+        token=token,
+        inbound_end=InboundEnd(settings.calls.inbound_end),
+        grace_ms=round(settings.reconcile.grace_s * 1000),
+        rate=rate,
+        metrics=metrics,
+    )
+
+
+def reconciling(settings: Settings, reconciler: Reconciler, turns: Turns, metrics: Metrics) -> Reconciling:
+    """What lets one replica compare in each turn."""
+    return Reconciling(
+        reconciler,
+        turns,
+        metrics,
+        every_s=settings.reconcile.every_s,
+        reports_max=settings.reconcile.reports_max,
+        repair=settings.reconcile.repair,
+    )
+
+
 def policy(settings: Settings) -> Policy:
     return Policy(frozenset(settings.calls.open_errand_for), InboundEnd(settings.calls.inbound_end))
 
@@ -66,6 +164,9 @@ def retention(settings: Settings) -> Retention:
         age_ms=round(calls.age_s_max * 1000),
         grace_ms=round(calls.orphan_grace_s * 1000),
         timeline_entries=calls.timeline_entries_max,
+        # As long as its call or a callback of it can be looked up, whichever is longer.
+        errand_ms=round(max(calls.age_s_max + calls.ended_retention_s, settings.callback.age_s_max) * 1000)
+        * settings.callback.enabled,
     )
 
 

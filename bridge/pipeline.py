@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from bridge.calls.decide import decide
 from bridge.calls.effects import Effect, EffectKind, effect_id, handed_over
 from bridge.calls.events import CallEvent, EventKind, Pair
-from bridge.calls.state import CallState, Policy
+from bridge.calls.state import LIVE, Call, CallState, Policy
 from bridge.calls.verdicts import Verdict
 from bridge.runtime.clock import now_ms
 from bridge.runtime.logs import get_logger
@@ -36,8 +36,21 @@ log = get_logger(__name__)
 class Pipeline:
     """Takes events in. Safe to call from many tasks, and from many replicas on one Redis."""
 
-    def __init__(self, store: CallStore, outbox: Outbox, policy: Policy, wake: Callable[[int], None]) -> None:
-        self._store, self._outbox, self._policy, self._wake = store, outbox, policy, wake
+    def __init__(
+        self,
+        store: CallStore,
+        outbox: Outbox,
+        policy: Policy,
+        wake: Callable[[int], None],
+        *,
+        began: Callable[[Call], None] = lambda call: None,
+    ) -> None:
+        """As the class says.
+
+        Args:
+            began: told of each call that becomes active here.
+        """
+        self._store, self._outbox, self._policy, self._wake, self._began = store, outbox, policy, wake, began
 
     async def accept(self, events: Sequence[CallEvent]) -> list[Verdict]:
         """Takes `events` in; those of one pair in their order, those of different pairs side by side.
@@ -64,11 +77,14 @@ class Pipeline:
                 raise result
         return [verdicts[place] for place in range(len(events))]
 
-    async def _take(self, event: CallEvent) -> Verdict:
+    async def _take(self, event: CallEvent, *, found: Call | None = None) -> Verdict:
         while True:
-            # A timer that has run out may be all that is left of its call: only Redis knows.
-            expired = event.kind is EventKind.EXPIRED
-            loaded = await self._store.load(event) if expired else self._store.recall(event)
+            # A timer that has run out may be all that is left of its call, and what was compared with Cention must not
+            # have changed since: only Redis knows.
+            certain = event.kind is EventKind.EXPIRED or found is not None
+            loaded = await self._store.load(event) if certain else self._store.recall(event)
+            if found is not None and loaded.calls.get(event.call_id) != found:
+                return Verdict.DUPLICATE
             decision = decide(loaded.calls, event, self._policy)
             if decision.call.state is CallState.UNSEEN:
                 await self._store.forget_timer(event.pair, event.call_id)
@@ -87,6 +103,8 @@ class Pipeline:
                     return Verdict.DUPLICATE
                 case Commit.CONFLICT:
                     continue  # the pair has moved on: decided again, on how it stands now
+        if decision.was not in LIVE and decision.call.state in LIVE:
+            self._began(decision.call)
         for effect in decision.effects:
             if effect.kind is EffectKind.HAND_OVER:
                 await self._take(handed_over(effect))
@@ -112,6 +130,25 @@ class Pipeline:
         await self._outbox.release(effect)
         assert effect.target is not None, "a hand-over names the new agent"
         self._wake(shard_of(effect.target))
+
+    async def reconcile(self, found: Call) -> bool:
+        """Mends a call that Cention's errand contradicts, as the table says of `RECONCILE` in the call's state.
+
+        Args:
+            found: the call as it was when it was compared.
+
+        Returns:
+            Whether it was done; False: the call has changed since, and nothing was.
+        """
+        event = CallEvent(
+            # With what the call was told so far: should its errand be found wanting again, that is another event.
+            event_id=f"bridge-reconciled-{found.pair}-{found.call_id}-{found.told}",
+            kind=EventKind.RECONCILED,
+            occurred_at=now_ms(),
+            call_id=found.call_id,
+            pair=found.pair,
+        )
+        return await self._take(event, found=found) is Verdict.ACCEPTED
 
     async def expire_due(self, held: Callable[[Pair], bool] = lambda _: False) -> int:
         """Gives every call whose timer has run out its `EXPIRED`: orphans, and calls that never end.

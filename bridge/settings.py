@@ -11,14 +11,16 @@ Source: contract section 6.
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from string import Template
 from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, SecretStr, ValidationError
 
+from bridge.calls.events import Pair
 from bridge.settings_sections import Claim, RedisSettings, RouteSettings, Settings
 from bridge.settings_sources import Catalogue, Key, Kind, SettingFault, Sources, gather, suggestion, with_files
 from bridge.settings_types import (
@@ -28,6 +30,7 @@ from bridge.settings_types import (
     RedisUrl,
     is_every_address,
     is_loopback,
+    one_or_more,
 )
 
 __all__ = [
@@ -132,6 +135,7 @@ def _clashes(s: Settings, *, sandbox: bool) -> Iterator[tuple[str, ...]]:
     if any(earlier > later for earlier, later in pairwise(s.delivery.schedule_s)):
         yield "delivery.schedule_s", "must ascend: no wait may be shorter than the one before it"
     looks_up = s.delivery.unknown_outcome == "lookup"
+    card_s = s.contacts.timeout_s if s.contacts.upsert else 0.0
     if s.delivery.lease_s < s.delivery.attempt_timeout_s + 1:
         yield (
             "delivery.lease_s",
@@ -145,6 +149,13 @@ def _clashes(s: Settings, *, sandbox: bool) -> Iterator[tuple[str, ...]]:
             ' delivery.unknown_outcome "lookup", a look-up comes before the attempt',
             *("delivery.attempt_timeout_s", "delivery.unknown_outcome"),
         )
+    elif card_s and s.delivery.lease_s < s.delivery.attempt_timeout_s + card_s + looks_up * LOOKUP_LEAST_S + 1:
+        yield (
+            "delivery.lease_s",
+            "must exceed delivery.attempt_timeout_s and contacts.timeout_s together by at least"
+            f" {looks_up * LOOKUP_LEAST_S + 1:g} seconds; with contacts.upsert, a contact card comes before the errand",
+            *("delivery.attempt_timeout_s", "delivery.unknown_outcome", "contacts.timeout_s", "contacts.upsert"),
+        )
     if looks_up and not any("reference" in Template(t).get_identifiers() for t in (s.errand.subject, s.errand.body)):
         yield (
             "errand.body",
@@ -152,18 +163,64 @@ def _clashes(s: Settings, *, sandbox: bool) -> Iterator[tuple[str, ...]]:
             " found by it",
             *("errand.subject", "delivery.unknown_outcome"),
         )
-    if looks_up and not sandbox and s.cention.token is None and "errand_data" not in s.cention.tokens:
-        yield (
-            "cention.tokens.errand_data",
-            'is missing; with delivery.unknown_outcome "lookup", errands are looked for with it, or with cention.token',
-            *("cention.token", "delivery.unknown_outcome"),
-        )
+    if not sandbox and s.cention.token is None:
+        yield from _tokens_that_are_missing(s)
+    yield from _reconcile_clashes(s)
+    yield from _callback_clashes(s)
     if s.feed.kind != "none":
         schemes = ("wss://", "ws://") if s.feed.kind == "websocket" else ("https://", "http://")
         if s.feed.url is None:
             yield "feed.url", "is missing; a feed needs one", "feed.kind"
         elif not s.feed.url.startswith(schemes):
             yield "feed.url", f'must start with {" or ".join(schemes)} for feed.kind "{s.feed.kind}"', "feed.kind"
+
+
+def _tokens_that_are_missing(s: Settings) -> Iterator[tuple[str, ...]]:
+    """What is switched on and has no token for its claim, where no `cention.token` stands in."""
+    needs = {
+        "delivery.unknown_outcome": (s.delivery.unknown_outcome == "lookup", "errand_data", '"lookup"'),
+        "contacts.upsert": (s.contacts.upsert, "contacts", "true"),
+        "presence.agents": (bool(s.presence.agents), "logio", "set"),
+        "reconcile.every_s": (s.reconcile.every_s > 0, "errand_data", "above 0"),
+        "callback.fetch_attachments": (s.callback.fetch_attachments, "attachment", "true"),
+    }
+    told: set[str] = set(s.cention.tokens)
+    for key, (on, claim, value) in needs.items():
+        if on and claim not in told:
+            told.add(claim)  # told once, whatever else needs it
+            detail = f"is missing; with {key} {value}, Cention is asked with it, or with cention.token"
+            yield f"cention.tokens.{claim}", detail, "cention.token", key
+
+
+def _reconcile_clashes(s: Settings) -> Iterator[tuple[str, ...]]:
+    if s.reconcile.every_s > 0 and s.reconcile.grace_s >= s.calls.ended_retention_s:
+        yield (
+            "reconcile.grace_s",
+            "must be less than calls.ended_retention_s, or ended calls are forgotten before they are compared",
+            *("calls.ended_retention_s", "reconcile.every_s"),
+        )
+    if s.reconcile.repair and s.calls.inbound_end != "close_errand" and not s.calls.close_user_id.strip():
+        yield (
+            "calls.close_user_id",
+            "is missing; with reconcile.repair true, Cention asks which user closes an errand",
+            *("reconcile.repair", "calls.inbound_end"),
+        )
+
+
+def _callback_clashes(s: Settings) -> Iterator[tuple[str, ...]]:
+    if s.callback.forward_url is not None and not s.callback.forward_secret:
+        yield (
+            "callback.forward_secret",
+            "is missing; callbacks are signed with it before they are forwarded",
+            "callback.forward_url",
+        )
+    leads_on = s.callback.forward_url is not None or s.callback.fetch_attachments
+    if leads_on and s.callback.age_s_max < s.delivery.age_s_max:
+        yield (
+            "callback.age_s_max",
+            "must be at least delivery.age_s_max, or a callback is forgotten while its forwarding or its files wait",
+            *("delivery.age_s_max", "callback.forward_url", "callback.fetch_attachments"),
+        )
 
 
 def _redis_clashes(redis: RedisSettings) -> Iterator[tuple[str, ...]]:
@@ -255,7 +312,10 @@ def _models() -> Mapping[str, type[BaseModel]]:
 def _catalogue() -> Catalogue:
     """What the sources have to know of each key, read off the models."""
     return {
-        section: {name: _described(field.annotation) for name, field in model.model_fields.items()}
+        section: {
+            name: replace(_described(field.annotation), lone=BeforeValidator(one_or_more) in field.metadata)
+            for name, field in model.model_fields.items()
+        }
         for section, model in _models().items()
     }
 
@@ -269,7 +329,8 @@ def _described(annotation: Any) -> Key:
         kind = "list"
     elif origin is Mapping:
         kind = "table"
-        names = get_args(Claim) if SecretStr in parts else MAPPING_FIELDS
+        # Logins are the operator's own words, so a table of them has no keys to know.
+        names = get_args(Claim) if SecretStr in parts else () if Pair in parts else MAPPING_FIELDS
     elif {int, float, bool} & set(parts):
         kind = "number"
     return Key(

@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 from bridge.calls.events import Direction
 from bridge.settings_types import (
     TEN_YEARS_S,
+    AgentPairs,
     Bytes,
     CentionUrl,
     DirectoryPath,
@@ -23,6 +24,7 @@ from bridge.settings_types import (
     EventMapping,
     FeedUrl,
     FilePath,
+    ForwardUrl,
     Host,
     KeyPrefix,
     Password,
@@ -36,6 +38,7 @@ from bridge.settings_types import (
     Token,
     WebhookSecret,
     WholeSeconds,
+    one_or_more,
 )
 
 Claim = Literal["create_errand", "errand_data", "contacts", "library", "export", "attachment", "logio"]
@@ -154,6 +157,38 @@ class DeliverySettings(Table):
     rate_per_s: float = Field(0.0, strict=True, ge=0, le=100_000, allow_inf_nan=False)
 
 
+class ContactsSettings(Table):
+    upsert: StrictBool = False
+    timeout_s: Seconds = 2.0
+    cuid_label: Text | None = None
+
+
+class PresenceSettings(Table):
+    every_s: Seconds = 60.0
+    agents: AgentPairs = {}
+
+
+class ReconcileSettings(Table):
+    every_s: float = Field(0.0, strict=True, ge=0, le=TEN_YEARS_S, allow_inf_nan=False)
+    grace_s: Seconds = 900.0
+    reports_max: StrictInt = Field(100, ge=1, le=10_000)
+    repair: StrictBool = False
+
+
+class CallbackSettings(Table):
+    enabled: StrictBool = True
+    secret: Annotated[tuple[Password, ...], BeforeValidator(one_or_more)] = ()
+    body_bytes_max: Bytes = 1024**2
+    kept_max: StrictInt = Field(10_000, ge=16, le=1_000_000)
+    age_s_max: WholeSeconds = 604_800
+    fetch_attachments: StrictBool = False
+    dir: DirectoryPath = Path("data/callbacks")
+    file_bytes_max: Bytes = 25 * 1024**2
+    dir_bytes_max: SpoolBytes = 1024**3
+    forward_url: ForwardUrl | None = None
+    forward_secret: Annotated[tuple[WebhookSecret, ...], BeforeValidator(one_or_more)] = ()
+
+
 class FeedSettings(Table):
     kind: Literal["none", "websocket", "sse", "ndjson"] = "none"
     url: FeedUrl | None = None
@@ -181,5 +216,9 @@ class Settings(Table):
     numbers: NumbersSettings = NumbersSettings()
     errand: ErrandSettings = ErrandSettings()
     delivery: DeliverySettings = DeliverySettings()
+    contacts: ContactsSettings = ContactsSettings()
+    presence: PresenceSettings = PresenceSettings()
+    reconcile: ReconcileSettings = ReconcileSettings()
+    callback: CallbackSettings = CallbackSettings()
     feed: FeedSettings = FeedSettings()
     log: LogSettings = LogSettings()

@@ -47,6 +47,7 @@ class Key:
         optional: whether it may be without a value.
         names: the keys of a table.
         item_secrets: in a list of tables, which keys of an item are secrets.
+        lone: whether a text alone stands for a list of one.
     """
 
     kind: Kind
@@ -54,6 +55,7 @@ class Key:
     optional: bool = False
     names: tuple[str, ...] = ()
     item_secrets: tuple[str, ...] = ()
+    lone: bool = False
 
 
 Catalogue = Mapping[str, Mapping[str, Key]]
@@ -198,7 +200,7 @@ def _parsed(text: str, variable: _Variable, path: str, found: Sources) -> Any:
     key = variable.key
     if variable.is_file:
         return text
-    if key.kind == "text":
+    if key.kind == "text" or (key.lone and not text.lstrip().startswith("[")):
         # An empty variable is how Compose and Helm write "none"; an empty secret is more likely a mistake.
         return None if not text.strip() and key.optional and not key.secret else text
     try:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, SecretStr
 
+from bridge.calls.events import Pair
 from bridge.settings_sources import suggestion
 
 TEN_YEARS_S = 315_360_000
@@ -183,8 +184,8 @@ def _region(region: str) -> str:
     return region.upper()
 
 
-def _web_url(url: str, schemes: Mapping[str, bool]) -> str:
-    """Checks a URL of a server that is sent tokens; `schemes` says of each scheme whether it is encrypted."""
+def _web_url(url: str, schemes: Mapping[str, bool], sent: str = "the token") -> str:
+    """Checks a URL of a server that is sent secrets; `schemes` says of each scheme whether it is encrypted."""
     names = " or ".join(f"{scheme}://" for scheme in schemes)
     try:
         parts = urlsplit(url)
@@ -198,7 +199,7 @@ def _web_url(url: str, schemes: Mapping[str, bool]) -> str:
     if parts.fragment:
         raise ValueError("must not have a fragment (`#…`)")
     if not schemes[parts.scheme] and not is_loopback(host):
-        raise ValueError(f"must be encrypted: with {parts.scheme}:// the token would cross the network in clear text")
+        raise ValueError(f"must be encrypted: with {parts.scheme}:// {sent} would cross the network in clear text")
     return url
 
 
@@ -207,6 +208,15 @@ def _cention_url(url: str) -> str:
     if not re.fullmatch(r"[a-z]+://[^/?]+(/[^/?]+)*/s/[^/?]+", url):
         raise ValueError("must end with the workspace, /s/<workspace>, and nothing behind it")
     return url
+
+
+def _forward_url(url: str) -> str:
+    return _web_url(url, {"https": True, "http": False}, "what is forwarded")
+
+
+def one_or_more(value: Any) -> Any:
+    """A single text as the list that holds it, for a key that seldom has more than one value."""
+    return [value] if isinstance(value, str | SecretStr) else value
 
 
 def _feed_url(url: str) -> str:
@@ -324,6 +334,25 @@ def _flat(value: Any) -> Any:
     return flat
 
 
+def _pair(value: Any) -> Any:
+    if isinstance(value, Pair):
+        return value
+    if isinstance(value, dict):
+        raise ValueError("must be one agent's pair; a login with a dot in it stands in quotes")
+    if not isinstance(value, str) or not re.fullmatch("[0-9]{1,16}/[0-9]{1,16}", value):
+        raise ValueError('must be the pair of the agent, "deviceId/extensionId", such as "1000/1001"')
+    pair = Pair.parse(value.replace("/", ":"))
+    if max(pair) > 2**53 - 1:
+        raise ValueError("must be two integers of at most 2^53-1")
+    return pair
+
+
+def _one_login_a_pair(agents: Mapping[str, Pair]) -> Mapping[str, Pair]:
+    if len(set(agents.values())) != len(agents):
+        raise ValueError("must not give one pair to two logins: the pair is the agent")
+    return agents
+
+
 def _mapped_once(mapping: Mapping[str, str]) -> Mapping[str, str]:
     for name in mapping:
         outer, _, inner = name.partition(".")
@@ -348,8 +377,13 @@ WebhookSecret = Annotated[SecretStr, AfterValidator(_webhook_secret)]
 Region = Annotated[str, AfterValidator(_region)]
 CentionUrl = Annotated[str, AfterValidator(_cention_url)]
 FeedUrl = Annotated[str, AfterValidator(_feed_url)]
+ForwardUrl = Annotated[str, AfterValidator(_forward_url)]
 Redis = Annotated[RedisUrl, PlainValidator(_redis_url), PlainSerializer(lambda url: url.shown, when_used="json")]
 ErrandTemplate = Annotated[str, AfterValidator(_template)]
+AgentPairs = Annotated[
+    Mapping[Text, Annotated[Pair, PlainValidator(_pair)]],
+    AfterValidator(_one_login_a_pair),
+]
 EventMapping = Annotated[
     Mapping[Annotated[str, AfterValidator(_event_field)], Annotated[str, AfterValidator(_expression)]],
     BeforeValidator(_flat),

@@ -30,12 +30,21 @@ Step = Literal[
 ]  # `CallState`'s members; a test compares them
 
 
+class AgentView(View):
+    """The agent that a pair stands for. For a viewer, the login is masked."""
+
+    login: str = Field(description="The login name in Cention.")
+    logged_in: bool | None = Field(description="Null: not known.")
+    since: Moment | None = Field(description="Since when; null: not known.")
+
+
 class CallView(View):
     """A call at one agent. For a viewer, numbers are masked."""
 
     call_id: str
     device_id: AgentKey
     extension_id: AgentKey
+    agent: OrAbsent[AgentView] = Field(None, description="Where `presence.agents` names the pair.")
     direction: Direction | None
     state: ShownState
     called_number: str | None
@@ -102,14 +111,88 @@ class AnswerEntry(_Entry):
     then: str = Field(description="What follows: `delivered`, `retry`, `parked`, …")
     status: OrAbsent[int] = Field(None, description="Cention's HTTP status.")
     errand_id: OrAbsent[str] = None
+    contact_card: OrAbsent[Literal["upserted", "rejected", "failed", "refused", "skipped"]] = Field(
+        None, description="What became of the contact card before the errand, with `contacts.upsert`."
+    )
     answer: OrAbsent[str] = Field(None, description="Cention's words, or what went wrong.")
     wait_ms: OrAbsent[int] = Field(None, description="How long the next attempt waits.")
+
+
+class FileView(View):
+    """A file of an answer; what is personal is masked for a viewer."""
+
+    type: str = Field(description="`c3_response_attachments`, or `c3_area_archives` for an image in the answer's text.")
+    id: str
+    name: OrAbsent[str] = Field(None, description="Once it is stored: what the sender called it.")
+    content_type: OrAbsent[str] = None
+    size: OrAbsent[int] = Field(None, description="In bytes.")
+    path: OrAbsent[str] = Field(None, description="Where it is stored, below `callback.dir`.")
+
+
+class _Answered(View):
+    event: int | None = Field(description="1: an errand was answered. Null: none is told.")
+    errand_id: str | None
+    service: str | None = Field(description="The channel's name.")
+    subject: str | None
+    to: list[str] = Field(description="Whom the answer went to.")
+    file_count: Annotated[int, Field(ge=0)] = Field(description="Attachments and embedded images.")
+
+
+class CallbackEntry(_Entry, _Answered):
+    """A callback of Cention about the call's errand. For a viewer, subject, recipients and files' names are masked."""
+
+    kind: Literal["callback"]
+    callback_id: str
+    files: list[FileView] = Field(description="Those that are stored, with `callback.fetch_attachments`.")
+
+
+class _Task(View):
+    state: Literal["waiting", "parked", "delivered"]
+    attempts: Annotated[int, Field(ge=0)]
+    reason: OrAbsent[str] = Field(None, description="Why it is not done yet, or no longer tried.")
+
+
+class CallbackFileView(FileView):
+    """A file, and what became of fetching it."""
+
+    state: OrAbsent[Literal["waiting", "parked", "delivered"]] = None
+    attempts: OrAbsent[Annotated[int, Field(ge=0)]] = None
+    reason: OrAbsent[str] = None
+
+
+class CallbackView(_Answered):
+    """A callback of Cention. For a viewer, subject, recipients and names of files are masked."""
+
+    callback_id: str
+    received_at: Moment
+    call_id: str | None = Field(description="The call that the errand came from; null where it is not known.")
+    device_id: AgentKey | None
+    extension_id: AgentKey | None
+    files: list[CallbackFileView] = Field(description="Those that are fetched, with `callback.fetch_attachments`.")
+    forward: _Task | None = Field(description="Null where it is not forwarded, or that is no longer known.")
+
+
+class CallbackList(View):
+    """A page of callbacks, newest first."""
+
+    callbacks: list[CallbackView]
+    next: str | None
+
+
+class CallbackDocument(CallbackView):
+    """A callback by itself."""
+
+    document: OrAbsent[dict[str, Any]] = Field(
+        None, description="Cention's document without the secret; for operators alone."
+    )
 
 
 class CallHistory(CallView):
     """A call at its latest agent, and all that happened to it at every agent, oldest first."""
 
-    timeline: list[Annotated[EventEntry | DecisionEntry | AttemptEntry | AnswerEntry, Field(discriminator="kind")]]
+    timeline: list[
+        Annotated[EventEntry | DecisionEntry | AttemptEntry | AnswerEntry | CallbackEntry, Field(discriminator="kind")]
+    ]
 
 
 class RejectionView(View):
@@ -237,5 +320,27 @@ OPERATIONS = (
         summary="Events that were refused, newest first",
         parameters=(_LIMIT, Parameter("cursor", str, "`next` of the page before.")),
         answers={200: Answer("A page of rejections.", RejectionList), 400: _BAD_QUERY, **_READS},
+    ),
+    Operation(
+        path="/v1/callbacks",
+        name="listCallbacks",
+        access="viewer",
+        summary="Cention's callbacks, newest first",
+        parameters=(_LIMIT, Parameter("cursor", str, "`next` of the page before.")),
+        answers={200: Answer("A page of callbacks.", CallbackList), 400: _BAD_QUERY, **_READS},
+    ),
+    Operation(
+        path="/v1/callbacks/{callbackId}",
+        name="getCallback",
+        access="viewer",
+        summary="One callback, for operators with Cention's document",
+        parameters=(
+            Parameter("callbackId", Annotated[str, Field(min_length=1)], "The bridge's id of the callback.", "path"),
+        ),
+        answers={
+            200: Answer("The callback.", CallbackDocument),
+            404: problem("No such callback came, or it is no longer kept.", "unknown_callback", "not_found"),
+            **_READS,
+        },
     ),
 )

@@ -12,12 +12,14 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from bridge.admin.views import SHOWN_STATES, call_view, history_view, rejection_view, shown_state
+from bridge.admin.callback_views import callback_view, document_view
+from bridge.admin.views import SHOWN_STATES, AgentOf, call_view, history_view, rejection_view, shown_state
 from bridge.calls.events import Direction, Pair
 from bridge.calls.state import LIVE, Call
 from bridge.runtime.web import Handler, Problem, bearer_token, json_response, problems, require_local_name, same_secret
+from bridge.store.callbacks import CallbackStore
 from bridge.store.errors import StoreUnavailable
-from bridge.store.reads import Position, Reads
+from bridge.store.reads import CallRead, Position, Reads
 from bridge.store.rejections import RejectionStore
 
 LIMIT, LIMIT_MAX = 100, 1000
@@ -93,12 +95,15 @@ class Admin:
         access: Access,
         reads: Reads,
         rejections: RejectionStore,
+        callbacks: CallbackStore,
         readiness: Callable[[], Awaitable[Readiness]],
         metrics: Callable[[], bytes],
         document: Callable[[], bytes],
+        agent_of: AgentOf = lambda pair: None,
     ) -> None:
         self._access, self._reads, self._rejections = access, reads, rejections
         self._readiness, self._metrics, self._document = readiness, metrics, document
+        self._agent_of, self._callbacks = agent_of, callbacks
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[problems, self._guard])
@@ -111,6 +116,8 @@ class Admin:
         app.router.add_get("/v1/calls/{device_id:[0-9]{1,16}}/{extension_id:[0-9]{1,16}}", self.pair)
         app.router.add_get("/v1/calls/{call_id:[^/]+}", self.call)  # aiohttp's own pattern takes no braces: {guid}
         app.router.add_get("/v1/rejections", self.rejections)
+        app.router.add_get("/v1/callbacks", self.callbacks)
+        app.router.add_get("/v1/callbacks/{callback_id:[^/]+}", self.callback)
         return app
 
     @web.middleware
@@ -162,8 +169,7 @@ class Admin:
             )
 
         found, last = await self._reads.active(wanted, limit, after)
-        views = [call_view(read, masked=request[_MASKED]) for read in found]
-        return json_response({"calls": views, "next": None if last is None else _cursor(last)})
+        return json_response(self._listed(found, request, None if last is None else _cursor(last)))
 
     async def pair(self, request: web.Request) -> web.Response:
         pair = Pair(int(request.match_info["device_id"]), int(request.match_info["extension_id"]))
@@ -172,7 +178,11 @@ class Admin:
             raise Problem(
                 404, "no_active_call", f"deviceId {pair.device_id}, extensionId {pair.extension_id} has no call."
             )
-        return json_response({"calls": [call_view(read, masked=request[_MASKED]) for read in found], "next": None})
+        return json_response(self._listed(found, request, None))
+
+    def _listed(self, found: Sequence[CallRead], request: web.Request, following: str | None) -> dict[str, Any]:
+        views = [call_view(read, masked=request[_MASKED], agent_of=self._agent_of) for read in found]
+        return {"calls": views, "next": following}
 
     async def call(self, request: web.Request) -> web.Response:
         history = await self._reads.history(request.match_info["call_id"])
@@ -183,7 +193,26 @@ class Admin:
                 "No event of this call came, or it ended longer than calls.ended_retention_s ago."
                 " /v1/rejections has the events that were refused.",
             )
-        return json_response(history_view(history, masked=request[_MASKED]))
+        told = [(Pair.parse(entry["pair"]), entry["callback"]) for entry in history.timeline if "callback" in entry]
+        files = dict(zip((name for _, name in told), await self._callbacks.files(told), strict=True))
+        return json_response(history_view(history, masked=request[_MASKED], agent_of=self._agent_of, files=files))
+
+    async def callbacks(self, request: web.Request) -> web.Response:
+        query = _Query(request, "limit", "cursor")
+        limit = query.integer("limit", least=1, most=LIMIT_MAX) or LIMIT
+        after = query.cursor()
+        query.done()
+        found, last = await self._callbacks.newest(limit, after)
+        views = [callback_view(kept, masked=request[_MASKED]) for kept in found]
+        return json_response({"callbacks": views, "next": None if last is None else _cursor(last)})
+
+    async def callback(self, request: web.Request) -> web.Response:
+        kept = await self._callbacks.look_up(request.match_info["callback_id"])
+        if kept is None:
+            raise Problem(
+                404, "unknown_callback", "No such callback came, or it is no longer kept: callback.age_s_max."
+            )
+        return json_response(document_view(kept, masked=request[_MASKED]))
 
     async def rejections(self, request: web.Request) -> web.Response:
         query = _Query(request, "limit", "cursor")

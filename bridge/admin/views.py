@@ -4,12 +4,14 @@ Source: contract section 4 ("A call is ...", "numbers masked").
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from bridge.calls.events import Direction, EventKind
+from bridge.admin.callback_views import callback_step
+from bridge.calls.events import Direction, EventKind, Pair
 from bridge.calls.numbers import mask, mask_name
 from bridge.calls.state import Call, CallState
 from bridge.runtime.clock import rfc3339
@@ -55,8 +57,36 @@ def shown_state(call: Call) -> str:
             return state.value
 
 
-def call_view(read: CallRead, *, masked: bool) -> dict[str, Any]:
-    """A call, as contract section 4 names its members."""
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """The agent that a pair stands for.
+
+    Attributes:
+        login: the login name in Cention.
+        logged_in: None while that is not known.
+        since: since when, ms since the epoch; None while that is not known.
+    """
+
+    login: str
+    logged_in: bool | None = None
+    since: int | None = None
+
+
+AgentOf = Callable[[Pair], Agent | None]
+"""Gives a pair's agent, where the settings name one."""
+
+
+def agent_view(agent: Agent, *, masked: bool) -> dict[str, Any]:
+    """An agent beside the pair; a login name is often a person's."""
+    return {
+        "login": mask_name(agent.login) if masked else agent.login,
+        "loggedIn": agent.logged_in,
+        "since": None if agent.since is None else rfc3339(agent.since),
+    }
+
+
+def call_view(read: CallRead, *, masked: bool, agent_of: AgentOf = lambda pair: None) -> dict[str, Any]:
+    """A call, as contract section 4 names its members, and its agent where one is configured."""
     call, facts = read.call, read.call.facts
     hide: Callable[[str], str] = mask if masked else str
     called, calling = facts.dest_number or facts.called_number, facts.calling_number
@@ -64,6 +94,7 @@ def call_view(read: CallRead, *, masked: bool) -> dict[str, Any]:
         "callId": call.call_id,
         "deviceId": call.pair.device_id,
         "extensionId": call.pair.extension_id,
+        **({} if (agent := agent_of(call.pair)) is None else {"agent": agent_view(agent, masked=masked)}),
         "direction": facts.direction,
         "state": shown_state(call),
         "calledNumber": None if called is None else hide(called),
@@ -76,16 +107,29 @@ def call_view(read: CallRead, *, masked: bool) -> dict[str, Any]:
     }
 
 
-def history_view(history: CallHistory, *, masked: bool) -> dict[str, Any]:
-    """The call at its latest agent, and everything that happened to it, at every agent, oldest first."""
-    timeline = [step for entry in history.timeline for step in _steps(entry, masked=masked)]
-    return {**call_view(history.legs[0], masked=masked), "timeline": timeline}
+def history_view(
+    history: CallHistory,
+    *,
+    masked: bool,
+    agent_of: AgentOf = lambda pair: None,
+    files: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """The call at its latest agent, and everything that happened to it, at every agent, oldest first.
+
+    Args:
+        files: by a callback's id, what is told of its stored files.
+    """
+    timeline = [step for entry in history.timeline for step in _steps(entry, files or {}, masked=masked)]
+    return {**call_view(history.legs[0], masked=masked, agent_of=agent_of), "timeline": timeline}
 
 
-def _steps(entry: dict[str, Any], *, masked: bool) -> list[dict[str, Any]]:
-    """A stored entry as what it tells of: an event and the decision on it, or an attempt and its answer."""
+def _steps(entry: dict[str, Any], files: Mapping[str, Mapping[str, Any]], *, masked: bool) -> list[dict[str, Any]]:
+    """A stored entry as what it tells of: an event and the decision on it, an attempt and its answer, or a callback."""
     device_id, extension_id = entry["pair"].split(":")
     where = {"at": entry["at"], "deviceId": int(device_id), "extensionId": int(extension_id)}
+
+    if "callback" in entry:
+        return [callback_step(where, entry, files.get(entry["callback"], {}), masked=masked)]
 
     def part(kind: str, *names: str) -> dict[str, Any]:
         return {**where, "kind": kind, **{name: entry[name] for name in names if name in entry}}
@@ -100,6 +144,7 @@ def _steps(entry: dict[str, Any], *, masked: bool) -> list[dict[str, Any]]:
             "status",
             "errandId",
             "found",
+            "contactCard",
             "answer",
             "tookMs",
             "then",

@@ -31,6 +31,8 @@ _MOVES = frozenset([Trigger.ANSWER, Trigger.HOLD, Trigger.RETRIEVE])
 """Triggers that only say where the call is; an old one says where it was, and is not followed."""
 _CAN_OPEN = _MOVES | {Trigger.UPDATE, Trigger.TRANSFER}
 """Triggers that open an unseen call when they carry what a start needs. An end does not: it waits for the start."""
+_REASONS = {EventKind.EXPIRED: "swept", EventKind.RECONCILED: "reconciled"}
+"""Why an effect came about, where no event of the exchange led to it."""
 _RESUMES = {Trigger.ANSWER: CallState.ANSWERED, Trigger.HOLD: CallState.HELD, Trigger.RETRIEVE: CallState.ANSWERED}
 
 
@@ -140,6 +142,8 @@ def _act(call: Call, action: Action, event: CallEvent, policy: Policy, alone: bo
             # `link` has one documented place: beside `endSession`. Otherwise a late link is only kept.
             tells = _close_kind(call, policy) is EffectKind.END_SESSION and facts.link not in (None, call.link_told)
             return _emit(call, EffectKind.END_SESSION, event, effects, "late_link") if tells else call
+        case Action.CLOSE_ERRAND:
+            return _emit(call, EffectKind.CLOSE_ERRAND, event, effects) if call.has_errand else call
 
 
 def _close_kind(call: Call, policy: Policy) -> EffectKind | None:
@@ -163,8 +167,8 @@ def _emit(
     *,
     after: str | None = None,
 ) -> Call:
-    if event.kind is EventKind.EXPIRED and reason == "event":
-        reason = "swept"
+    if reason == "event":
+        reason = _REASONS.get(event.kind, reason)
     effects.append(
         Effect(
             effect_id=effect_id(call.pair, call.call_id, kind, call.told),

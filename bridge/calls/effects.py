@@ -23,6 +23,10 @@ class EffectKind(StrEnum):
     """POST `c3_end_obcall`."""
     HAND_OVER = "hand_over"
     """Not for Cention: lets the new agent's lane go on once the old agent's end has been told."""
+    FETCH_FILE = "fetch_file"
+    """Not of a call's event but of a callback, and not in an agent's lane: GET one file that the answer has."""
+    FORWARD_CALLBACK = "forward_callback"
+    """The same: POST the callback to `callback.forward_url`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class Effect:
         at: when the event that caused it happened at the PBX, ms since the epoch.
         started_at: when the call reached the agent, ms since the epoch; 0 where that is not known.
         facts: what was known of the call when the effect was decided.
-        reason: `event`, `swept`, `orphan`, `late_link`: why it came about, for the timeline.
+        reason: `event`, `swept`, `orphan`, `late_link`, `reconciled`: why it came about, for the timeline.
         target: the new agent, on `HAND_OVER`.
         after: the hand-over that must be done before this effect may leave, or None.
     """

@@ -36,7 +36,7 @@ class Direction(StrEnum):
 
 
 class EventKind(StrEnum):
-    """The event types of contract section 1, and two of the bridge's own that never come over the wire."""
+    """The event types of contract section 1, and three of the bridge's own that never come over the wire."""
 
     STARTED = "call.started"
     ANSWERED = "call.answered"
@@ -49,6 +49,8 @@ class EventKind(StrEnum):
     """A transfer reached its new agent: the second commit of `TRANSFERRED`."""
     EXPIRED = "bridge.expired"
     """The call's timer ran out: the grace of an orphan, or the greatest age of a live call."""
+    RECONCILED = "bridge.reconciled"
+    """Cention's errand contradicts the call: closed while the call is live, or open though the call has ended."""
 
 
 @dataclass(frozen=True, slots=True)

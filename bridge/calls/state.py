@@ -42,6 +42,7 @@ class Trigger(StrEnum):
     END = "end"
     HAND_OVER = "hand_over"
     EXPIRE = "expire"
+    RECONCILE = "reconcile"
 
 
 TRIGGER_OF = {
@@ -54,6 +55,7 @@ TRIGGER_OF = {
     EventKind.ENDED: Trigger.END,
     EventKind.HANDED_OVER: Trigger.HAND_OVER,
     EventKind.EXPIRED: Trigger.EXPIRE,
+    EventKind.RECONCILED: Trigger.RECONCILE,
 }
 
 
@@ -70,6 +72,8 @@ class Action(StrEnum):
     """Hand the call to the pair it was transferred to."""
     TELL_LINK = "tell late link"
     """Tell Cention a link that came after the end, if one did."""
+    CLOSE_ERRAND = "close errand"
+    """Close the errand by its id, however ends are told otherwise."""
 
 
 RESUME = "resume"
@@ -98,6 +102,7 @@ _LIVE_ROW: dict[Trigger, Rule] = {
     T.TRANSFER: Rule(S.ENDED, (A.CLOSE, A.PASS_ON)),
     T.END: Rule(S.ENDED, (A.CLOSE,)),
     T.EXPIRE: Rule(S.ENDED, (A.CLOSE,)),
+    T.RECONCILE: Rule(S.ENDED, (A.CLOSE,)),
 }
 
 
@@ -118,6 +123,7 @@ TRANSITIONS: dict[CallState, dict[Trigger, Rule]] = {
         T.END: Rule(S.ORPHANED),
         T.HAND_OVER: Rule(S.STARTED, (A.OPEN,)),
         T.EXPIRE: Rule(S.UNSEEN),
+        T.RECONCILE: Rule(S.UNSEEN),
     },
     S.EXPECTED: {
         T.START: Rule(RESUME, (A.OPEN,)),
@@ -129,6 +135,7 @@ TRANSITIONS: dict[CallState, dict[Trigger, Rule]] = {
         T.END: Rule(S.ORPHANED),
         T.HAND_OVER: Rule(RESUME, (A.OPEN,)),
         T.EXPIRE: Rule(S.WRITTEN_OFF, (A.CLOSE_ORPHAN,)),
+        T.RECONCILE: Rule(S.EXPECTED),
     },
     S.ORPHANED: {
         T.START: Rule(S.ENDED, (A.OPEN, A.CLOSE, A.PASS_ON)),
@@ -140,6 +147,7 @@ TRANSITIONS: dict[CallState, dict[Trigger, Rule]] = {
         T.END: Rule(S.ORPHANED),
         T.HAND_OVER: Rule(S.ENDED, (A.OPEN, A.CLOSE, A.PASS_ON)),
         T.EXPIRE: Rule(S.WRITTEN_OFF, (A.CLOSE_ORPHAN,)),
+        T.RECONCILE: Rule(S.ORPHANED),
     },
     S.STARTED: _live(S.STARTED),
     S.ANSWERED: _live(S.ANSWERED),
@@ -149,6 +157,7 @@ TRANSITIONS: dict[CallState, dict[Trigger, Rule]] = {
         # The call came back to an agent who had passed it on: a new leg, with an errand of its own.
         T.HAND_OVER: Rule(S.STARTED, (A.OPEN,)),
         T.EXPIRE: Rule(S.ENDED),
+        T.RECONCILE: Rule(S.ENDED, (A.CLOSE_ERRAND,)),
     },
     S.WRITTEN_OFF: {
         **{trigger: Rule(S.WRITTEN_OFF) for trigger in Trigger},

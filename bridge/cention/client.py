@@ -12,7 +12,13 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from bridge.cention.documents import END_ERRANDS
+from bridge.cention.endpoints.attachments import Attachments
+from bridge.cention.endpoints.contacts import ContactCards
 from bridge.cention.endpoints.errands import Errands
+from bridge.cention.endpoints.exports import Exports
+from bridge.cention.endpoints.library import Libraries
+from bridge.cention.endpoints.logio import Logio
+from bridge.cention.endpoints.ratings import Ratings
 from bridge.cention.endpoints.reports import Reports
 from bridge.cention.transport import Transport
 
@@ -51,7 +57,7 @@ def checked_base_url(text: str) -> str:
     return f"{url.scheme}://{url.netloc}{path}"
 
 
-class CentionClient(Errands, Reports):
+class CentionClient(Errands, Reports, ContactCards, Exports, Logio, Ratings, Libraries, Attachments):
     """Cention's API at one workspace. Use it as `async with CentionClient(...) as cention`.
 
     A token is given per call, since it is bound to one area (and one claim).

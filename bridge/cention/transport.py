@@ -1,7 +1,8 @@
 """One request to Cention over HTTP, and what became of it. Knows HTTP, no endpoint and no document.
 
 Invariants:
-- One attempt is one `post` or `get`, within `attempt_timeout_s` from first to last; nothing here waits longer.
+- One attempt is one `post`, `post_for` or `get`, within `attempt_timeout_s` (or the `timeout_s` that it was given) from
+  first to last; nothing here waits longer. A `stream` waits so long for the status line, then `idle_s` for each piece.
 - The only second try of a POST is aiohttp-retry's, after a connection that could not be made: nothing had been written
   then. A GET on a kept connection that breaks is asked once more by aiohttp: reading twice does no harm.
 - A redirect is not followed and a Location is not read, so the token goes to no other host. Cookies are not kept.
@@ -9,7 +10,10 @@ Invariants:
 """
 
 import asyncio
+import io
 import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import SimpleNamespace
 
 import aiohttp
@@ -26,6 +30,10 @@ BODY_BYTES_MAX = 65_536
 DOCUMENT_BYTES_MAX = 4 * 2**20
 """What is read of a document that was asked for; an errand's body is somebody's e-mail."""
 
+OnProgress = Callable[[int, int | None], None]
+"""Told how many bytes of an answer have come, and how many there will be where the server says so."""
+
+_SENT_AT_ONCE_BYTES_MAX = 2**20  # aiohttp warns beyond: writing more in one step may hold up the loop
 _KEEP_ALIVE_S = 4.0  # below the 5 s after which common servers close an idle connection: see docs/adr/0004
 _DNS_TTL_S = 60
 _SECOND_TRY_AFTER_S = 0.1
@@ -35,11 +43,39 @@ _TOKEN = re.compile(r"[\x21-\x7e]+")
 class _Progress:
     """How far one attempt came. Mutable: aiohttp's tracing writes it."""
 
-    __slots__ = ("answer", "written")
+    __slots__ = ("head", "received", "whole", "written")
 
     def __init__(self) -> None:
         self.written = False
-        self.answer: Answer | None = None
+        self.head: tuple[int, Mapping[str, str]] | None = None
+        self.received = bytearray()
+        self.whole = False
+
+    def answer(self, bytes_max: int) -> Answer | None:
+        """What has come, with at most `bytes_max` bytes of its body; None before the status line."""
+        return None if self.head is None else Answer(*self.head, bytes(self.received[:bytes_max]), self.whole)
+
+
+class Streamed:
+    """An answer while it arrives.
+
+    Attributes:
+        head: the status and the headers.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse, token: str, idle_s: float) -> None:
+        self.head = Answer(response.status, response.headers)
+        self._response, self._token, self._idle_s = response, token, idle_s
+
+    async def read(self) -> bytes | Failure:
+        """The next piece of the body; b"" at its end; a failure where it broke off before that."""
+        try:
+            async with asyncio.timeout(self._idle_s):
+                return await self._response.content.readany()
+        except TimeoutError:
+            return Unknown(f"the answer broke off: nothing more within {self._idle_s:g} s")
+        except (aiohttp.ClientError, OSError) as error:
+            return Unknown(reason_of(f"the answer broke off: {error or type(error).__name__}", b"", self._token))
 
 
 class Transport:
@@ -88,7 +124,9 @@ class Transport:
             await self._retrying.close()
             self._retrying = None
 
-    async def post(self, url: str, body: bytes, token: str, *, creates: bool) -> Outcome:
+    async def post(
+        self, url: str, body: bytes, token: str, *, creates: bool, timeout_s: float | None = None
+    ) -> Outcome:
         """POSTs `body` (JSON) to `url` and returns what became of it.
 
         Args:
@@ -96,13 +134,20 @@ class Transport:
             body: the JSON:API document.
             token: the bearer token.
             creates: whether the answer carries the id of a new errand.
+            timeout_s: seconds in place of `attempt_timeout_s`.
         """
-        answer = await self._exchange("POST", url, body, token, BODY_BYTES_MAX)
+        answer = await self._exchange("POST", url, body, token, BODY_BYTES_MAX, timeout_s=timeout_s)
         # Once the status line came, whatever happened to the body: the server has decided.
         return outcome_of(answer, sent=body, token=token, creates=creates) if isinstance(answer, Answer) else answer
 
     async def get(
-        self, url: str, token: str, *, accept: str = MEDIA_TYPE, bytes_max: int = DOCUMENT_BYTES_MAX
+        self,
+        url: str,
+        token: str,
+        *,
+        accept: str = MEDIA_TYPE,
+        bytes_max: int = DOCUMENT_BYTES_MAX,
+        timeout_s: float | None = None,
     ) -> Answer | Failure:
         """GETs `url` and returns the whole answer, 2xx and no errors document, or what became of the attempt.
 
@@ -111,61 +156,129 @@ class Transport:
             token: the bearer token.
             accept: the media type to ask for.
             bytes_max: an answer of so many bytes or more is refused.
+            timeout_s: seconds in place of `attempt_timeout_s`.
         """
-        answer = await self._exchange("GET", url, b"", token, bytes_max, accept)
+        answer = await self._exchange("GET", url, b"", token, bytes_max, accept, timeout_s=timeout_s)
         return _document(answer, sent=b"", token=token, bytes_max=bytes_max)
 
     async def post_for(
-        self, url: str, body: bytes, token: str, *, bytes_max: int = DOCUMENT_BYTES_MAX
+        self,
+        url: str,
+        body: bytes,
+        token: str,
+        *,
+        bytes_max: int = DOCUMENT_BYTES_MAX,
+        timeout_s: float | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Answer | Failure:
-        """POSTs `body` to `url` for the document that the answer carries: as `get`, but what `body` holds is sent."""
-        answer = await self._exchange("POST", url, body, token, bytes_max)
+        """POSTs `body` to `url` for the document that the answer carries: as `get`, but what `body` holds is sent.
+
+        Args:
+            url: as for `get`.
+            body: the JSON:API document.
+            token: as for `get`.
+            bytes_max: as for `get`.
+            timeout_s: seconds in place of `attempt_timeout_s`.
+            on_progress: called while the answer arrives.
+        """
+        answer = await self._exchange("POST", url, body, token, bytes_max, timeout_s=timeout_s, on_progress=on_progress)
         return _document(answer, sent=body, token=token, bytes_max=bytes_max)
 
+    @asynccontextmanager
+    async def stream(self, url: str, token: str, *, accept: str, idle_s: float) -> AsyncIterator[Streamed | Failure]:
+        """GETs `url` for an answer, of any status, that is read while it arrives; or what became of the attempt.
+
+        Args:
+            url: absolute, its query percent-encoded.
+            token: the bearer token.
+            accept: the media types to ask for.
+            idle_s: seconds that the answer may pause for, once it has begun.
+        """
+        progress = _Progress()
+        async with AsyncExitStack() as leaving:  # closes the connection, where the rest of the answer may be on its way
+            responses: list[aiohttp.ClientResponse] = []
+
+            async def until_it_begins() -> None:
+                request = self._request("GET", url, b"", token, progress, accept)
+                responses.append(await leaving.enter_async_context(request))
+
+            failure = await self._within(None, until_it_begins, b"", token, progress)
+            yield failure or Streamed(responses[0], token, idle_s)
+
     async def _exchange(
-        self, method: str, url: str, body: bytes, token: str, bytes_max: int, accept: str = MEDIA_TYPE
+        self,
+        method: str,
+        url: str,
+        body: bytes,
+        token: str,
+        bytes_max: int,
+        accept: str = MEDIA_TYPE,
+        *,
+        timeout_s: float | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Answer | Failure:
+        progress = _Progress()
+
+        async def until_it_ends() -> None:
+            async with self._request(method, url, body, token, progress, accept) as response:
+                progress.head = (response.status, response.headers)
+                # Of a compressed answer, the length that is told is not that of what comes out of it.
+                length = None if "Content-Encoding" in response.headers else response.content_length
+                # Kept where it was put: an answer may be a file of many megabytes.
+                while len(progress.received) < bytes_max and (chunk := await response.content.readany()):
+                    progress.received += chunk
+                    if on_progress is not None:
+                        on_progress(len(progress.received), length)
+                progress.whole = True
+
+        failure = await self._within(timeout_s, until_it_ends, body, token, progress)
+        if (answer := progress.answer(bytes_max)) is not None:
+            return answer
+        assert failure is not None
+        return failure
+
+    async def _within(
+        self,
+        timeout_s: float | None,
+        work: Callable[[], Awaitable[None]],
+        body: bytes,
+        token: str,
+        progress: _Progress,
+    ) -> Failure | None:
+        """Does `work` in its time, unless the token can't be sent. What it returns counts where no status line came."""
         if not _TOKEN.fullmatch(token):
             # Not an exception: it is an unusable token like any other, and stops its lanes until it is changed.
             return Unauthorised(
                 401, "the token is empty or holds a character that no header may carry; nothing was sent"
             )
-        progress = _Progress()
-        trouble: str | None = None
+        seconds = self._attempt_timeout_s if timeout_s is None else timeout_s
         try:
-            async with asyncio.timeout(self._attempt_timeout_s):
-                await self._attempt(method, url, body, token, progress, bytes_max, accept)
+            async with asyncio.timeout(seconds):
+                await work()
         except TimeoutError:
-            trouble = f"{'no answer' if progress.written else 'not connected'} within {self._attempt_timeout_s:g} s"
+            trouble = f"{'no answer' if progress.written else 'not connected'} within {seconds:g} s"
         except (aiohttp.ClientError, OSError) as error:
             trouble = reason_of(str(error) or type(error).__name__, body, token)
-        if progress.answer is not None:
-            return progress.answer
-        assert trouble is not None
+        else:
+            return None
         return Unknown(trouble) if progress.written else TryLater(trouble)
 
-    async def _attempt(
-        self, method: str, url: str, body: bytes, token: str, progress: _Progress, bytes_max: int, accept: str
-    ) -> None:
+    def _request(
+        self, method: str, url: str, body: bytes, token: str, progress: _Progress, accept: str
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         if self._retrying is None:
             raise RuntimeError("CentionClient is used outside of its `async with`")
         headers = {"Authorization": f"Bearer {token}", "Accept": accept}
         if method == "POST":  # what carries no document names no type of it
             headers["Content-Type"] = MEDIA_TYPE
-        async with self._retrying.request(
+        return self._retrying.request(
             method,
             url,
-            data=body or None,
+            data=io.BytesIO(body) if len(body) > _SENT_AT_ONCE_BYTES_MAX else body or None,
             headers=headers,
             allow_redirects=False,
             trace_request_ctx={"progress": progress},
-        ) as response:
-            progress.answer = Answer(response.status, response.headers)
-            received = bytearray()
-            while len(received) < bytes_max and (chunk := await response.content.readany()):
-                received += chunk
-                progress.answer = Answer(response.status, response.headers, bytes(received[:bytes_max]))
-            progress.answer = Answer(response.status, response.headers, bytes(received[:bytes_max]), whole=True)
+        )
 
 
 def _document(answer: Answer | Failure, *, sent: bytes, token: str, bytes_max: int) -> Answer | Failure:

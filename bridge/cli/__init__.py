@@ -3,12 +3,10 @@
 Holds no logic. Exit codes (contract section 5): 0 done, 1 failed, 2 bad usage or settings.
 """
 
-from importlib import import_module
-from typing import cast
-
 import click
 
 from bridge import __version__
+from bridge.cli.lazy import LazyGroup
 
 COMMANDS = {
     "run": ("bridge.cli.run:run", "Run the bridge."),
@@ -16,27 +14,18 @@ COMMANDS = {
     "check": ("bridge.cli.check:check", "Check settings, Redis, Cention and the feed, one line each."),
     "simulate": ("bridge.cli.simulate:simulate", "Play Aventa call stories at a bridge."),
     "replay": ("bridge.cli.replay:replay", "Send a recorded NDJSON file of events to a bridge."),
+    "reconcile": ("bridge.cli.reconcile:reconcile", "Compare calls with their errands in Cention."),
     "sandbox": ("bridge.cli.sandbox:sandbox", "Run the Cention sandbox alone."),
+    "cention": ("bridge.cli.cention:cention", "Every endpoint of Cention from a shell."),
 }
 """Name -> where it is, and its line in `--help`: kept here so that listing the commands imports none of them."""
 
 
-class _LazyGroup(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name][0].partition(":")
-        return cast(click.Command, getattr(import_module(module), name))
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup,
+    table=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="aventa-bridge")
 def main() -> None:
     """Connect an Aventa telephone exchange to the Cention Contact Center.

@@ -59,7 +59,7 @@ class Gauge:
     `total` None means that nobody knows where it ends, or that it doesn't.
     """
 
-    def __init__(self, label: str, total: int | None, unit: Literal["calls", "bytes"]) -> None:
+    def __init__(self, label: str, total: int | None, unit: Literal["calls", "bytes", "records"]) -> None:
         self._label, self._total, self._unit = label, total, unit
         self._bar: Any = None
         self._task: Any = None

@@ -11,6 +11,7 @@ from bridge.calls.events import Pair
 from bridge.cention.client import CentionClient
 from bridge.cention.outcome import Delivered, Outcome, Rejected
 from bridge.delivery.breaker import Breaker
+from bridge.delivery.contacts import ContactCards
 from bridge.delivery.lookup import Lookup
 from bridge.delivery.render import CannotRender, Renderer
 from bridge.delivery.tokens import Rest, Tokens
@@ -24,6 +25,7 @@ class Dispatcher:
         errand_id: reads the id of the errand that a call's leg created.
         hand_over: carries out a `HAND_OVER`.
         lookup: finds errands whose create may have been carried out; None: it is repeated without looking.
+        cards: makes the contact card that an errand is to find; None: no card is made.
     """
 
     def __init__(
@@ -36,9 +38,10 @@ class Dispatcher:
         errand_id: Callable[[Pair, str], Awaitable[str | None]],
         hand_over: Callable[[Effect], Awaitable[None]],
         lookup: Lookup | None = None,
+        cards: ContactCards | None = None,
     ) -> None:
         self._client, self._renderer, self._tokens, self._breaker = client, renderer, tokens, breaker
-        self._errand_id, self._hand_over, self._lookup = errand_id, hand_over, lookup
+        self._errand_id, self._hand_over, self._lookup, self._cards = errand_id, hand_over, lookup, cards
 
     @property
     def resting(self) -> bool:
@@ -87,6 +90,11 @@ class Dispatcher:
         self._tokens.note(token, outcome)
         return outcome
 
+    def noted(self, effect: Effect) -> dict[str, object]:
+        """What an attempt's timeline entry has to say beside the outcome."""
+        result = None if self._cards is None else self._cards.result_of(effect.effect_id)
+        return {} if result is None else {"contactCard": result.value}
+
     async def _request(self, effect: Effect, token: str) -> Outcome:
         match effect.kind:
             case EffectKind.END_OUTBOUND_CALL:
@@ -95,5 +103,7 @@ class Dispatcher:
                 errand_id = await self._errand_id(effect.pair, effect.call_id)
                 return await self._client.end_errand(self._renderer.end_errand(effect, errand_id), token)
             case _:
-                end_session = effect.kind is EffectKind.END_SESSION
-                return await self._client.new_errand(self._renderer.new_errand(effect, end_session=end_session), token)
+                document = self._renderer.new_errand(effect, end_session=effect.kind is EffectKind.END_SESSION)
+                if self._cards is not None and effect.kind is EffectKind.OPEN_ERRAND:
+                    await self._cards.upsert(effect)
+                return await self._client.new_errand(document, token)

@@ -24,11 +24,11 @@ from prometheus_client import Counter
 
 from bridge.cention.client import CentionClient
 from bridge.cention.documents import ErrandData
-from bridge.cention.outcome import Delivered, Failure, Fetched, Rejected, Unauthorised
+from bridge.cention.outcome import Failure, Fetched, Rejected, Unauthorised
+from bridge.delivery.marks import Marks
 from bridge.delivery.tokens import PROBE_S
 from bridge.runtime.clock import monotonic
 from bridge.runtime.logs import get_logger
-from bridge.runtime.tasks import Tasks
 
 log = get_logger(__name__)
 
@@ -39,7 +39,6 @@ REFERENCE = re.compile(r"av-[0-9a-f]{24}-[a-z_]+-\d+")
 """What an effect's id looks like (`bridge.calls.effects.effect_id`), wherever a template has put it."""
 
 _MEMORY_MAX = 10_000
-_MARK_AGAIN_S = (1.0, 5.0, 15.0, 60.0, 60.0, 60.0)
 
 
 class Found(StrEnum):
@@ -81,9 +80,8 @@ class Lookup:
         self._one_at_a_time = asyncio.Lock()
         self._read: dict[int, None] = {}  # in the order of reading; an errand's reference never changes
         self._errands: dict[str, int] = {}
-        self._unmarked: set[int] = set()
         self._refused: tuple[str, float] | None = None
-        self._marking = Tasks("dirty errands")
+        self._marks = Marks(client, asked)
 
     async def find(self, reference: str) -> str | None:
         """The id of the errand that carries `reference`, or None: it was not found, or not looked for to the end."""
@@ -98,9 +96,7 @@ class Lookup:
 
     async def drain(self, timeout_s: float) -> None:
         """Lets what was read be put back, for up to `timeout_s` seconds."""
-        await self._marking.drain(timeout_s)
-        if self._unmarked:
-            log.error("errands read by a look-up are not marked as changed again", errands=sorted(self._unmarked))
+        await self._marks.drain(timeout_s)
 
     async def _look(self, reference: str) -> Found:
         if reference in self._errands:
@@ -119,10 +115,8 @@ class Lookup:
         try:
             result = await self._read_reports(unread, reference, token, touched)
         finally:
-            # A task of its own: neither the end of the time nor the service's may leave errands off the list.
             if touched:
-                self._unmarked.update(touched)
-                marked = self._marking.start(self._mark(token), "mark dirty")
+                marked = self._marks.put_back(touched, token)
         if marked is not None:
             await asyncio.wait([marked])
         return result
@@ -158,20 +152,6 @@ class Lookup:
             return Found.REFUSED
         log.warning("errand data cannot be read", reason=failure.reason)
         return Found.UNAVAILABLE
-
-    async def _mark(self, token: str) -> None:
-        for wait_s in (*_MARK_AGAIN_S, None):
-            errands = sorted(self._unmarked)
-            if not errands:
-                return
-            self._asked(1)
-            outcome = await self._client.mark_dirty(errands, token)
-            if isinstance(outcome, Delivered):
-                self._unmarked.difference_update(errands)
-                return
-            log.warning("errands read by a look-up cannot be marked as changed yet", reason=outcome.reason)
-            if wait_s is not None:
-                await asyncio.sleep(wait_s)
 
 
 def _bound(memory: dict[K, V]) -> None:

@@ -43,7 +43,7 @@ class Renderer:
         if facts.dest_number is None:
             raise CannotRender("destNumber is missing: no event of this call gave a calledNumber that is an MSISDN")
         words = self._words(effect)
-        number, name = _outside_party(facts)
+        number, name = outside_party(facts)
         return NewErrand(
             msg=Message(
                 message_id=effect.effect_id,
@@ -113,7 +113,7 @@ class Renderer:
         }
 
 
-def _outside_party(facts: Facts) -> tuple[str | None, str | None]:
+def outside_party(facts: Facts) -> tuple[str | None, str | None]:
     """Number and name of the party outside the contact centre, whose contact card the errand belongs to.
 
     Of an outbound call that is the called party: with the calling one, every outbound errand would land on the card

@@ -45,7 +45,7 @@ class Tokens:
     Args:
         default: the token of every queue that has none of its own.
         routes: the token of each queue, by its name or number.
-        errand_data: the token with the claim "Access to errand data", or "".
+        claims: the tokens that are for one claim alone, by its name in the settings, such as `errand_data`.
         refused: told how many tokens Cention refuses.
         on_refused: called when Cention refuses a token, each time.
     """
@@ -56,24 +56,25 @@ class Tokens:
         routes: Mapping[str, str],
         refused: Gauge,
         *,
-        errand_data: str = "",
+        claims: Mapping[str, str] | None = None,
         on_refused: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._default, self._routes, self.errand_data = default, dict(routes), errand_data
+        self._default, self._routes, self._claims = default, dict(routes), dict(claims or {})
         self._resting: dict[str, float] = {}
         self._paused: dict[str, float] = {}
         self._refused, self._on_refused, self._clock = refused, on_refused, clock
 
-    def replace(self, default: str, routes: Mapping[str, str], errand_data: str = "") -> bool:
+    def replace(self, default: str, routes: Mapping[str, str], claims: Mapping[str, str] | None = None) -> bool:
         """Puts other tokens in the place of all. A rest ends with the token it was for.
 
         Returns:
             Whether anything changed.
         """
-        if (default, dict(routes), errand_data) == (self._default, self._routes, self.errand_data):
+        new = (default, dict(routes), dict(claims or {}))
+        if new == (self._default, self._routes, self._claims):
             return False
-        self._default, self._routes, self.errand_data = default, dict(routes), errand_data
+        self._default, self._routes, self._claims = new
         kept = {default, *routes.values()}
         for waiting in (self._resting, self._paused):
             for token in waiting.keys() - kept:
@@ -92,6 +93,10 @@ class Tokens:
             if queue is not None and queue in self._routes:
                 return self._routes[queue]
         return self._default
+
+    def claim(self, name: str) -> str:
+        """The token that carries the claim `name`, or ""."""
+        return self._claims.get(name, "")
 
     def rest(self, token: str) -> Rest | None:
         """Why `token` cannot be used now; None: it can. The first to get None after a refusal is the probe."""

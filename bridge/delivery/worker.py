@@ -17,17 +17,16 @@ import random
 from collections import Counter
 from collections.abc import Coroutine, Iterable
 from dataclasses import fields, is_dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from bridge.calls.effects import EffectKind
+from bridge.calls.effects import Effect, EffectKind
 from bridge.cention.outcome import Delivered, Outcome, TryLater, Unknown
-from bridge.delivery.dispatch import Dispatcher
 from bridge.delivery.policy import HOLD_S_MAX, IN_DOUBT, NextStep, Schedule, next_step
 from bridge.delivery.rate import Rate
 from bridge.delivery.tokens import Rest
 from bridge.runtime.clock import monotonic
 from bridge.runtime.logs import get_logger
-from bridge.runtime.metrics import Metrics
+from bridge.runtime.metrics import DeliveryMetrics, Metrics
 from bridge.runtime.tasks import Tasks
 from bridge.store.deliveries import Delivery, Settlement
 from bridge.store.errors import StoreUnavailable
@@ -48,15 +47,32 @@ _GIVEN_BACK = NextStep(Settlement.HOLD, reason="the service was told to stop")
 _TOO_LATE = NextStep(Settlement.HOLD, reason="too little was left of the lease to begin an attempt")
 
 
+class Sender(Protocol):
+    """What makes the attempts: a `Dispatcher`, or another for lanes of its own."""
+
+    @property
+    def resting(self) -> bool:
+        """Whether nothing can be tried now, whatever it is."""
+
+    def admit(self, effect: Effect) -> Rest | None:
+        """Why `effect` cannot be tried now; None: it can, and `send` follows at once."""
+
+    async def send(self, effect: Effect, *, in_doubt: bool = False) -> Outcome:
+        """Makes one attempt; `in_doubt`: an earlier one may have been carried out."""
+
+    def noted(self, effect: Effect) -> dict[str, object]:
+        """What an attempt's timeline entry has to say beside the outcome."""
+
+
 class Worker:
     """Works the lanes of all shards off, at most `concurrency` at a time."""
 
     def __init__(
         self,
         outbox: Outbox,
-        dispatcher: Dispatcher,
+        dispatcher: Sender,
         schedule: Schedule,
-        metrics: Metrics,
+        metrics: Metrics | DeliveryMetrics,
         *,
         concurrency: int,
         poll_s: float,
@@ -267,7 +283,8 @@ class Worker:
     async def _settle(
         self, delivery: Delivery, step: NextStep, outcome: Outcome | None, took_s: float = 0.0, *, last: bool
     ) -> Delivery | None:
-        entry = None if outcome is None else _entry(delivery, step, outcome, took_s)
+        noted = self._dispatcher.noted(delivery.effect)
+        entry = None if outcome is None else _entry(delivery, step, outcome, took_s) | noted
         errand_id = outcome.errand_id if isinstance(outcome, Delivered) else None
         # What is parked because of its doubt is an operator's: a retry by hand is a decision, and clears it.
         decided = self._parks_unknown and step.settlement is Settlement.PARKED

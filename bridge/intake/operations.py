@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, WithJsonSchema
 
+from bridge.cention.documents import MEDIA_TYPE, Callback
 from bridge.intake.models import Identifier, WireEvent
 from bridge.runtime.operations import (
     JSON,
@@ -53,6 +54,13 @@ class BatchAnswer(View):
     results: list[Annotated[BatchEventTaken | EventRefused, Field(discriminator="result")]]
 
 
+class CallbackTaken(View):
+    """The callback is durable, or was before."""
+
+    callback_id: str
+    result: Literal["accepted", "duplicate"]
+
+
 class EventProblem(ProblemDocument):
     """An event that was read and cannot be used."""
 
@@ -97,6 +105,35 @@ OPERATIONS = (
             503: problem(
                 "Nothing of this request is promised; repeat all of it.", "store_unavailable", "draining", headers=RETRY
             ),
+        },
+    ),
+    Operation(
+        path="/v1/cention/callback",
+        name="postCallback",
+        method="post",
+        access="callback",
+        summary="Take a callback of Cention in",
+        description=(
+            "Cention posts it when an errand is answered; the answer comes once it is durable. It must carry one of"
+            " `callback.secret` in `meta.api_secret`; where none is configured, it is let in as an event is."
+        ),
+        bodies={JSON: Callback, MEDIA_TYPE: Callback},
+        answers={
+            200: Answer("The callback is durable; `duplicate`: it came before.", CallbackTaken),
+            400: problem("The body cannot be read.", "unreadable_json", "broken_encoding", "broken_body"),
+            401: problem(
+                "The sender is not known.",
+                *("bad_secret", "unauthenticated", "bad_token", "bad_signature", "stale_signature"),
+                headers={"WWW-Authenticate": "Where a secret is asked for: `Callback`; else `Bearer`."},
+            ),
+            403: problem("The listener has no secrets, and is asked for as another host.", "foreign_host"),
+            404: problem("`callback.enabled` is false.", "not_found"),
+            408: problem("The body did not come in time.", "body_timeout"),
+            413: problem("Over `callback.body_bytes_max`.", "body_too_large"),
+            415: problem("Not a media type or coding known here.", "unsupported_media_type", "unsupported_encoding"),
+            422: problem("It is JSON, and no callback of Cention.", "invalid_callback"),
+            429: problem("Too many callbacks are being read.", "too_many_requests", headers=RETRY),
+            503: problem("Nothing is promised of it; repeat it.", "store_unavailable", "draining", headers=RETRY),
         },
     ),
 )

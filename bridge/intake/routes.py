@@ -1,5 +1,7 @@
 """The intake listener: `POST /v1/events` takes one event, an array or NDJSON, and answers once all of it is durable.
 
+`POST /v1/cention/callback` beside it is `bridge.intake.callbacks`'s.
+
 Owns the HTTP side of contract section 3: limits, media types, statuses. Must not know what a valid event is, nor
 where events go: `translate`, `accept` and `reject` are given.
 
@@ -8,8 +10,6 @@ batch (503 in between) meets duplicates, and no rejection is kept twice. What is
 authentication, or strangers could push an operator's rejections out. What is ours to answer for is a 5xx.
 """
 
-import asyncio
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,8 @@ from bridge.calls.verdicts import Rejection, Verdict
 from bridge.intake import batch
 from bridge.intake.auth import Authenticator
 from bridge.intake.batch import Accept, Outcome, Reject, Translate
+from bridge.intake.body import BODY_TIMEOUT_S, Unusable, continue_later, read_body, unusable
+from bridge.intake.callbacks import CallbackRoute
 from bridge.runtime.logs import get_logger
 from bridge.runtime.web import Handler, Problem, json_response, problems
 from bridge.store.errors import StoreUnavailable
@@ -28,22 +30,10 @@ from bridge.store.errors import StoreUnavailable
 log = get_logger(__name__)
 
 IN_FLIGHT_MAX = 1024
-BODY_TIMEOUT_S = 30.0
 
 _JSON = "application/json"
 _NDJSON = frozenset(["application/x-ndjson", "application/ndjson"])
 _ACCEPTED = "application/json, application/x-ndjson"
-_GZIP_MAGIC = b"\x1f\x8b"
-
-
-class Unusable(Problem):
-    """A whole body that no event could be read from; it is kept among the rejections.
-
-    Attributes:
-        body: the bytes to keep; None where there are none, or none that a person could read.
-    """
-
-    body: bytes | None = None
 
 
 def make_intake_app(
@@ -55,6 +45,7 @@ def make_intake_app(
     body_bytes_max: int,
     events_max: int,
     draining: Callable[[], bool],
+    callbacks: CallbackRoute | None = None,
     in_flight_max: int = IN_FLIGHT_MAX,
     body_timeout_s: float = BODY_TIMEOUT_S,
 ) -> web.Application:
@@ -68,6 +59,7 @@ def make_intake_app(
         body_bytes_max: greatest size of a body in bytes, also after inflating it.
         events_max: most events in an array or in NDJSON.
         draining: whether the service is ending and takes nothing more.
+        callbacks: takes Cention's callbacks; None: there is no such route.
         in_flight_max: requests worked on at a time; further ones are answered 429.
         body_timeout_s: seconds within which a body must have come.
 
@@ -85,7 +77,10 @@ def make_intake_app(
         body_timeout_s=body_timeout_s,
     )
     app = web.Application(middlewares=[_closes_when_said, problems], client_max_size=body_bytes_max)
-    app.router.add_route("POST", "/v1/events", intake.post_events, expect_handler=_continue_later)
+    app.router.add_route("POST", "/v1/events", intake.post_events, expect_handler=continue_later)
+    if callbacks is not None:
+        intake.callbacks = callbacks
+        app.router.add_route("POST", "/v1/cention/callback", intake.post_callback, expect_handler=continue_later)
     return app
 
 
@@ -96,10 +91,6 @@ async def _closes_when_said(request: web.Request, handler: Handler) -> web.Strea
     if response.headers.get("Connection") == "close":
         response.force_close()
     return response
-
-
-async def _continue_later(_request: web.Request) -> None:
-    """Leaves the answer to `Expect: 100-continue` to `_read`: a body that will be refused need not be sent."""
 
 
 @dataclass(slots=True)
@@ -116,12 +107,22 @@ class _Intake:
     in_flight_max: int
     body_timeout_s: float
     in_flight: int = 0
+    callbacks: CallbackRoute | None = None
 
-    async def post_events(self, request: web.Request) -> web.StreamResponse:
-        """`POST /v1/events`."""
+    async def post_callback(self, request: web.Request) -> web.StreamResponse:
+        """`POST /v1/cention/callback`."""
+        self._unless_draining()
+        assert self.callbacks is not None, "there is no such route otherwise"
+        return await self.callbacks.post(request, self.authenticator)
+
+    def _unless_draining(self) -> None:
         if self.draining():
             headers = {"Retry-After": "2", "Connection": "close"}
             raise Problem(503, "draining", "The bridge is shutting down; repeat the request.", headers=headers)
+
+    async def post_events(self, request: web.Request) -> web.StreamResponse:
+        """`POST /v1/events`."""
+        self._unless_draining()
         # Before a slot is taken, so that strangers cannot use the slots up.
         admitted = self.authenticator.check_headers(request.headers)
         if self.in_flight >= self.in_flight_max:
@@ -143,7 +144,12 @@ class _Intake:
 
     async def _taken(self, request: web.Request, admitted: bool) -> web.StreamResponse:
         try:
-            body = await self._read(request)
+            body = await read_body(
+                request,
+                bytes_max=self.body_bytes_max,
+                timeout_s=self.body_timeout_s,
+                advice="send the events in several requests",
+            )
             if not admitted:
                 self.authenticator.check(request.headers, body)
                 admitted = True
@@ -192,52 +198,7 @@ class _Intake:
 
     def _too_many(self, body: bytes) -> Unusable:
         detail = f"More than {self.events_max} events in one request; send them in several."
-        return _unusable(413, "too_many_events", detail, body)
-
-    async def _read(self, request: web.Request) -> bytes:
-        """The body, its content coding undone, at most `body_bytes_max` bytes at any stage."""
-        coding = request.headers.get("Content-Encoding", "").strip().lower() or "identity"
-        if coding not in ("identity", "gzip"):
-            detail = "A body may be gzip or not compressed."
-            raise _unusable(415, "unsupported_encoding", detail, headers={"Accept-Encoding": "gzip, identity"})
-        if (request.content_length or 0) > self.body_bytes_max:
-            raise self._too_large(unread=True)
-        if request.headers.get("Expect", "").lower() == "100-continue":
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0  # the answer proper has not begun
-        held = bytearray()
-        try:
-            async with asyncio.timeout(self.body_timeout_s):
-                async for chunk in request.content.iter_any():
-                    held += chunk
-                    if len(held) > self.body_bytes_max:
-                        raise self._too_large(None if coding == "gzip" else bytes(held), unread=True)
-        except TimeoutError:
-            detail = f"The body did not come within {self.body_timeout_s:g} s."
-            raise Problem(408, "body_timeout", detail, headers={"Connection": "close"}) from None
-        except (web.RequestPayloadError, OSError) as error:
-            # The sender went away, or its chunks are malformed: nothing to keep, and perhaps nobody to tell.
-            raise Problem(400, "broken_body", "The body broke off or is wrongly framed.") from error
-        body = bytes(held)
-        # No JSON begins with this magic: a body that the server has inflated already is left as it is.
-        return self._inflated(body) if coding == "gzip" and body.startswith(_GZIP_MAGIC) else body
-
-    def _inflated(self, body: bytes) -> bytes:
-        inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-        try:
-            content = inflater.decompress(body, self.body_bytes_max + 1)
-        except zlib.error:
-            raise _unusable(400, "broken_encoding", "The body is not valid gzip.") from None
-        if len(content) > self.body_bytes_max:
-            raise self._too_large()
-        if not inflater.eof or inflater.unused_data:
-            raise _unusable(400, "broken_encoding", "The body is not one complete gzip stream.")
-        return content
-
-    def _too_large(self, body: bytes | None = None, *, unread: bool = False) -> Unusable:
-        detail = f"The body is larger than {self.body_bytes_max} bytes; send the events in several requests."
-        headers = {"Connection": "close"} if unread else None
-        return _unusable(413, "body_too_large", detail, body, headers=headers)
+        return unusable(413, "too_many_events", detail, body)
 
 
 def _spooled(verdicts: Sequence[Verdict]) -> dict[str, str]:
@@ -252,19 +213,11 @@ def _is_ndjson(request: web.Request, body: bytes) -> bool:
         if request.content_type in _NDJSON:
             return True
     detail = f"Content-Type must be one of {_ACCEPTED}, in UTF-8."
-    raise _unusable(415, "unsupported_media_type", detail, body, headers={"Accept": _ACCEPTED})
+    raise unusable(415, "unsupported_media_type", detail, body, headers={"Accept": _ACCEPTED})
 
 
 def _parsed(body: bytes) -> object:
     try:
         return batch.parse(body)
     except batch.Unreadable as error:
-        raise _unusable(400, batch.UNREADABLE, f"The body is not JSON: {error.detail}.", body) from None
-
-
-def _unusable(
-    status: int, code: str, detail: str, body: bytes | None = None, *, headers: dict[str, str] | None = None
-) -> Unusable:
-    problem = Unusable(status, code, detail, headers=headers)
-    problem.body = body
-    return problem
+        raise unusable(400, batch.UNREADABLE, f"The body is not JSON: {error.detail}.", body) from None

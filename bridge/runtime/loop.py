@@ -1,6 +1,6 @@
 """The event loop that the service runs on, and the garbage collector beside it.
 
-Measured in docs/adr/0019-speed.md: uvloop saves 6 % of the CPU time, the collector's thresholds 5 % and most of the
+Measured in docs/adr/0020-speed.md: uvloop saves 6 % of the CPU time, the collector's thresholds 5 % and most of the
 longest pauses.
 """
 

@@ -3,9 +3,21 @@
 Names follow Prometheus's conventions: base units, `_total` for counters.
 """
 
+from dataclasses import dataclass
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryMetrics:
+    """What a worker counts, where it is not the one of agents' lanes."""
+
+    attempts: Counter
+    attempt_seconds: Histogram
+    delivery_seconds: Histogram
+    held: Counter
 
 
 class Metrics:
@@ -55,6 +67,27 @@ class Metrics:
         self.lookups = Counter(
             "bridge_errand_lookups", "Errands looked for after a lost answer, by result.", ["result"], registry=registry
         )
+        self.contact_cards = Counter(
+            "bridge_contact_cards", "Contact cards before errands, by what became of them.", ["result"],
+            registry=registry,
+        )  # fmt: skip
+        self.logged_out_calls = Counter(
+            "bridge_calls_agent_logged_out", "Calls that began at an agent who is logged out of Cention.",
+            registry=registry,
+        )  # fmt: skip
+        self.presence_known = Gauge(
+            "bridge_presence_known", "1 while it is known who is logged in to Cention; 0 too where nobody asks.",
+            registry=registry,
+        )  # fmt: skip
+        self.reconciled = Counter(
+            "bridge_reconcile_reports", "Errand reports compared with calls, by result.", ["result"], registry=registry
+        )
+        self.reconcile_repairs = Counter(
+            "bridge_reconcile_repairs", "Calls and errands that reconciliation mended.", registry=registry
+        )
+        self.reconcile_found = Gauge(
+            "bridge_reconcile_found", "What the last whole round of reconciliation found.", ["what"], registry=registry
+        )
         self.reloads = Counter(
             "bridge_secret_reloads", "Secrets re-read, by result: unchanged, changed, failed.", ["result"],
             registry=registry,
@@ -71,16 +104,70 @@ class Metrics:
         self.spool_torn = Counter(
             "bridge_spool_torn", "Stretches of the spool's files that hold nothing readable.", registry=registry
         )
+        self.callbacks = Counter(
+            "bridge_callbacks", "Callbacks taken, by event (answer_errand, other) and result.", ["event", "result"],
+            registry=registry,
+        )  # fmt: skip
+        self.callbacks_refused = Counter(
+            "bridge_callbacks_refused", "Callbacks refused, by the code that Cention was told.", ["code"],
+            registry=registry,
+        )  # fmt: skip
+        self.callback_attempts = Counter(
+            "bridge_callback_attempts", "Attempts at what callbacks lead to, by kind and outcome.", ["kind", "outcome"],
+            registry=registry,
+        )  # fmt: skip
+        self.callback_attempt_seconds = Histogram(
+            "bridge_callback_attempt_seconds", "How long one of these took.", buckets=_SECONDS, registry=registry
+        )
+        self.callback_seconds = Histogram(
+            "bridge_callback_seconds", "From a callback's commit until what it led to was done.", buckets=_SECONDS,
+            registry=registry,
+        )  # fmt: skip
+        self.callback_held = Counter(
+            "bridge_callback_held", "Lanes of callbacks put back without an attempt: breaker, token, pause.", ["what"],
+            registry=registry,
+        )  # fmt: skip
+        self.callback_waiting = Gauge(
+            "bridge_callback_waiting", "What callbacks led to and is not done yet.", registry=registry
+        )
+        self.callback_parked = Gauge(
+            "bridge_callback_parked", "What callbacks led to and is no longer tried.", registry=registry
+        )
+        self.callback_oldest_seconds = Gauge(
+            "bridge_callback_oldest_seconds", "Age of the oldest that is not done yet; 0: none.", registry=registry
+        )
+        self.callback_tokens_refused = Gauge(
+            "bridge_callback_tokens_refused", "1 while Cention refuses the token for files.", registry=registry
+        )
+        self.callback_files_bytes = Gauge(
+            "bridge_callback_files_bytes", "Bytes of the files that were fetched, as far as known.", registry=registry
+        )
         self.redis_available = Gauge("bridge_redis_available", "1 while Redis answers.", registry=registry)
         # Made here, so that a result that has not occurred yet is a 0 and not missing.
         for result in ("accepted", "duplicate", "rejected"):
             self.events.labels(result)
         for what in ("breaker", "token", "pause"):
             self.held.labels(what)
+            self.callback_held.labels(what)
+        for event in ("answer_errand", "other"):
+            for result in ("accepted", "duplicate"):
+                self.callbacks.labels(event, result)
         for result in ("found", "absent", "unavailable", "refused"):
             self.lookups.labels(result)
+        for result in ("upserted", "rejected", "failed", "refused", "skipped"):
+            self.contact_cards.labels(result)
+        for result in ("agrees", "errand_open", "call_active", "unread"):
+            self.reconciled.labels(result)
+        for what in ("errand_open", "call_active"):
+            self.reconcile_found.labels(what)
         for result in ("unchanged", "changed", "failed"):
             self.reloads.labels(result)
+
+    def of_callbacks(self) -> DeliveryMetrics:
+        """What the worker of callbacks counts."""
+        return DeliveryMetrics(
+            self.callback_attempts, self.callback_attempt_seconds, self.callback_seconds, self.callback_held
+        )
 
     def render(self) -> bytes:
         """The Prometheus text format."""

@@ -112,7 +112,7 @@ class Operation:
     """One method of one path.
 
     Attributes:
-        access: who may: everybody, who holds one of the intake's secrets, a viewer, or an operator.
+        access: who may: everybody, who holds one of the intake's secrets, Cention, a viewer, or an operator.
         bodies: the type of the request's body by media type; empty where it has none.
     """
 
@@ -120,7 +120,7 @@ class Operation:
     name: str
     summary: str
     answers: Mapping[int, Answer]
-    access: Literal["open", "intake", "viewer", "operator"]
+    access: Literal["open", "intake", "callback", "viewer", "operator"]
     method: Literal["get", "post"] = "get"
     description: str = ""
     parameters: tuple[Parameter, ...] = ()

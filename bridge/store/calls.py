@@ -26,6 +26,7 @@ from bridge.store.keys import (
     DELIVERED,
     EPOCH,
     ERRANDS,
+    FINISHED,
     LANES,
     LEASES,
     PARKED,
@@ -64,6 +65,9 @@ def redis_time() -> int:
 class Retention:
     """How long what is over is kept, ms, and how much of it.
 
+    Attributes:
+        errand_ms: how long an errand's id leads to its call; 0: it does not.
+
     Source: contract section 6 (`calls.*`); architecture, "Shards": bounded by count and age.
     """
 
@@ -73,6 +77,7 @@ class Retention:
     grace_ms: int
     timeline_entries: int = 500
     delivered_per_shard: int = 1000
+    errand_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,10 +204,13 @@ class CallStore:
         }
         place = "live" if call.state in LIVE else "ended" if call.state in OVER else "hidden"
         ours = event.kind is EventKind.EXPIRED
+        # It can be compared with Cention from now on.
+        finished = call.state in OVER and decision.was not in OVER and call.has_errand
         args = [
             self._now(), version, unfinished, name, str(pair), place, value, over, call.started_at,
             timers[decision.timer], 0 if ours else keep.seen_ms, keep.ended_ms, keep.age_ms + keep.ended_ms,
             keep.timeline_entries, _entry(event, decision), int(ours), keys.delivery(shard, ""), lease_ms,
+            int(finished),
         ]  # fmt: skip
         for effect in decision.effects:
             args += [effect.effect_id, dump_effect(effect), effect.after or ""]
@@ -212,7 +220,7 @@ class CallStore:
                 keys.timeline(pair, event.call_id), keys.lane(pair), keys.of_shard(shard, LANES),
                 keys.of_shard(shard, TIMERS), keys.of_shard(shard, ACTIVE), keys.of_shard(shard, WAITING),
                 keys.of_shard(shard, PARKED), keys.of_shard(shard, DELIVERED), keys.of_shard(shard, ERRANDS),
-                keys.of_shard(shard, LEASES), keys.of_shard(shard, EPOCH),
+                keys.of_shard(shard, LEASES), keys.of_shard(shard, EPOCH), keys.of_shard(shard, FINISHED),
             ],
             args,
         )  # fmt: skip

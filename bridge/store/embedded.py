@@ -17,6 +17,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -349,17 +350,26 @@ class EmbeddedRedis:
         await process.wait()
 
 
+def running_url(data_dir: Path) -> str | None:
+    """The URL of the server that another process runs on `data_dir`; None: there is none that can be found."""
+    for path in data_dir.resolve().glob("redis-*/redis.sock"):
+        with socket.socket(socket.AF_UNIX) as trial, contextlib.suppress(OSError):
+            trial.connect(os.fspath(path))
+            return "unix://" + quote(os.fsencode(path))
+    return None
+
+
 def _choose_socket(data: Path) -> tuple[Path, bool]:
     """The socket's path, next to the data where it fits, and whether it got a temporary directory of its own."""
     beside = data / "redis.sock"
     if len(os.fsencode(beside)) <= SOCKET_PATH_BYTES_MAX:
         return beside, False
     private = Path(tempfile.mkdtemp(prefix="aventa-bridge-"))  # 0700 by its contract
-    socket = private / "redis.sock"
-    if len(os.fsencode(socket)) > SOCKET_PATH_BYTES_MAX:
+    longer = private / "redis.sock"
+    if len(os.fsencode(longer)) > SOCKET_PATH_BYTES_MAX:
         private.rmdir()
         raise EmbeddedRedisError(
             f"neither {data} nor {private.parent} is short enough for a unix socket ({SOCKET_PATH_BYTES_MAX} bytes): "
             "shorten redis.data_dir, or set TMPDIR to a short path"
         )
-    return socket, True
+    return longer, True

@@ -16,12 +16,22 @@ which touches one shard only, touches one slot of a Redis Cluster. `SHARDS` neve
     <p>:{3}:timers                          zset    <pair>:<callId> -> when it expires (orphan's grace, greatest age)
     <p>:{3}:active                          zset    <pair>:<callId> -> when the call started
     <p>:{3}:errands                         hash    <pair>:<callId> -> the errand's id, of a call that is not over
+    <p>:{3}:finished                        zset    <pair>:<callId> -> when the call ended, of calls with an errand
     <p>:{3}:waiting, :parked, :delivered    zset    delivery id -> when created, parked, delivered
+    <p>:{3}:errand:<errandId>               string  <pair>:<callId> of the call that the errand was made for; expires
     <p>:{3}:writable                        string  written to see whether Redis takes writes; expires
 
     outside the shards, read by the admin side only
     <p>:index:<callId>                      hash    the pairs that the call has been at; expires
     <p>:rejections                          stream  events that were refused; bounded by count and age
+    <p>:reconcile                           hash    progress: how far reconciliation came, and what it found
+    <p>:reconcile:turn                      string  the replica whose turn it is to reconcile; expires
+
+    what callbacks lead to: lanes, leases, epoch, deliveries and so on as above, of no agent's, and
+    <p>:callback:{3}:seen:<callbackId>      string  duplicate mark; expires
+    <p>:callback:{3}:callback:<callbackId>  hash    told, received, jobs, file:<file>: what is known of it; expires
+    <p>:callback:{3}:document:<callbackId>  hash    document: Cention's JSON; expires
+    <p>:callback:{3}:callbacks              zset    callback id -> when it came; bounded by count and age
 
 All times are milliseconds since the epoch. What is packed is read by `bridge.store.packing`. The index is a hash, since
 a set of one string takes twice the memory.
@@ -35,7 +45,11 @@ SHARDS = 16
 
 # Letters of the ends of keys, so that a misspelt one is a NameError and not an empty key.
 LANES, LEASES, EPOCH, TIMERS, ACTIVE, ERRANDS = "lanes", "leases", "epoch", "timers", "active", "errands"
+FINISHED = "finished"
 WAITING, PARKED, DELIVERED = "waiting", "parked", "delivered"
+
+
+CALLBACKS = "callbacks"
 
 
 def shard_of(pair: Pair) -> int:
@@ -75,15 +89,51 @@ class Keys:
     def delivery(self, shard: int, delivery_id: str) -> str:
         return f"{self._shards[shard]}delivery:{delivery_id}"
 
+    def errand(self, shard: int, errand_id: int) -> str:
+        return f"{self._shards[shard]}errand:{errand_id}"
+
     def index(self, call_id: str) -> str:
         return f"{self._prefix}:index:{call_id}"
 
     def rejections(self) -> str:
         return f"{self._prefix}:rejections"
 
+    def reconcile(self) -> str:
+        return f"{self._prefix}:reconcile"
+
+    def reconcile_turn(self) -> str:
+        return f"{self._prefix}:reconcile:turn"
+
     def writable(self) -> list[str]:
         """One of each shard, since in a cluster one may be writable and another not."""
         return [f"{shard}writable" for shard in self._shards]
+
+
+class CallbackKeys(Keys):
+    """Names the keys of what callbacks lead to. Each shard is in the slot of the same shard of calls.
+
+    What an outbox calls a pair is a lane of a callback here, and a call's id is the call's member, or "" for none: so
+    what becomes of a callback stands in the timeline of its call.
+
+    Args:
+        prefix: `redis.key_prefix`.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__(f"{prefix}:callback")
+        self._calls = Keys(prefix)
+
+    def timeline(self, pair: Pair, call_id: str) -> str:
+        return self._calls.timeline(*parse_member(call_id)) if call_id else super().timeline(pair, "")
+
+    def mark(self, shard: int, callback_id: str) -> str:
+        return f"{self._shards[shard]}seen:{callback_id}"
+
+    def callback(self, shard: int, callback_id: str) -> str:
+        return f"{self._shards[shard]}callback:{callback_id}"
+
+    def document(self, shard: int, callback_id: str) -> str:
+        return f"{self._shards[shard]}document:{callback_id}"
 
 
 def member(pair: Pair, call_id: str) -> str:

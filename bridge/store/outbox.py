@@ -5,6 +5,7 @@ the lane's; a delivery that is put back keeps its place, its due time and its at
 Source: architecture, "Lanes".
 """
 
+import re
 from collections.abc import Iterable
 from secrets import token_hex
 
@@ -35,6 +36,9 @@ log = get_logger(__name__)
 
 HAND_OVER_WAIT_MS = 30_000
 """How soon a lane that waits for a hand-over is looked at again; `release` makes it due at once, so this is a net."""
+
+
+_ERRAND_ID = re.compile("[1-9][0-9]{0,18}")  # as callbacks tell it: a 64-bit number; another text is nothing to find by
 
 
 class Outbox:
@@ -104,6 +108,7 @@ class Outbox:
         pair, call_id = effect.pair, effect.call_id
         shard = shard_of(pair)
         written = b"" if entry is None else dump_entry({"at": rfc3339(now_ms()), **entry})
+        found_by = keep.errand_ms if errand_id and _ERRAND_ID.fullmatch(errand_id) else 0
         script = SCRIPTS["settle"].call(
             [
                 keys.of_shard(shard, LANES), keys.of_shard(shard, LEASES), keys.lane(pair),
@@ -115,6 +120,7 @@ class Outbox:
                 self._now(), str(pair), delivery.epoch, effect.effect_id, settlement.value, wait_ms, self._lease_ms,
                 HAND_OVER_WAIT_MS, int(go_on), keys.shard(shard), reason, written, keep.timeline_entries,
                 keep.ended_ms, keep.delivered_per_shard, member(pair, call_id), errand_id or "", int(in_doubt),
+                found_by,
             ],
         )  # fmt: skip
         (answer,) = await self._run(script, promised=True)

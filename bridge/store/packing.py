@@ -1,7 +1,7 @@
 """Stored JSON, packed: what a call leaves behind is small, much alike, and there is a lot of it.
 
 Deflate with a dictionary of what such JSON holds anyway: a call's first timeline entry shrinks to a fifth, in 3 µs,
-since each packing starts as a copy of a compressor that has read the dictionary already. docs/adr/0020 has the figures.
+since each packing starts as a copy of a compressor that has read the dictionary already (docs/adr/0020-speed.md).
 
 The dictionary is part of the data: another one gets a mark of its own, and this one stays readable.
 """

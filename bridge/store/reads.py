@@ -7,16 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from bridge.calls.effects import EffectKind, effect_id
 from bridge.calls.events import Pair
 from bridge.calls.state import LIVE, Call
 from bridge.store.connection import Connection, scored
-from bridge.store.keys import ACTIVE, ERRANDS, SHARDS, Keys, member, parse_member, shard_of
+from bridge.store.keys import ACTIVE, ERRANDS, FINISHED, SHARDS, Keys, member, parse_member, shard_of
 from bridge.store.records import call_from_dict, load_call, load_entry, load_pair
 
 Position = tuple[int, str]
 """Where in the list of active calls: start, ms since the epoch, and the call's member."""
 
 
+_KINDS_OF_CALLS = tuple(kind for kind in EffectKind if kind not in (EffectKind.FETCH_FILE, EffectKind.FORWARD_CALLBACK))
 _LOOKED_AT = 100  # calls read at a time at least: a filter may pass over very many
 
 
@@ -131,6 +133,56 @@ class Reads:
         legs.sort(key=lambda leg: (leg.call.state in LIVE, leg.call.started_at, leg.call.updated_at), reverse=True)
         timeline.sort(key=lambda entry: str(entry["at"]))
         return CallHistory(tuple(legs), tuple(timeline))
+
+    async def active_before(self, before: int, limit: int, after: Position) -> list[tuple[Position, CallRead | None]]:
+        """Active calls that started before `before` (ms), the oldest first; what else as for `ended_before`."""
+        places = await self._oldest(ACTIVE, before, limit, after)
+        return list(zip(places, await self._calls([name for _, name in places]), strict=True))
+
+    async def ended_before(self, before: int, limit: int, after: Position) -> list[tuple[Position, CallRead | None]]:
+        """Calls with an errand that ended before `before` (ms), the longest ended first.
+
+        Args:
+            limit: how many there are at most; where there are fewer, these are the last.
+            after: the place of the last one before.
+
+        Returns:
+            The place of each, and the call; None where it has come back or is forgotten.
+        """
+        places = await self._oldest(FINISHED, before, limit, after)
+        whose = [parse_member(name) for _, name in places]
+        if not whose:
+            return []
+        answers = await self._run(*(("HMGET", self._keys.ended(*each), "call", "errand") for each in whose))
+        calls = [
+            None if raw is None else CallRead(load_call(raw, call_id, pair), errand)
+            for (pair, call_id), (raw, errand) in zip(whose, answers, strict=True)
+        ]
+        return list(zip(places, calls, strict=True))
+
+    async def _oldest(self, name: str, before: int, limit: int, after: Position) -> list[Position]:
+        """The next `limit` members of `name` over all shards, by score and member, whose score is below `before`."""
+        commands: list[tuple[Any, ...]] = []
+        for shard in range(SHARDS):
+            key = self._keys.of_shard(shard, name)
+            commands.append(("ZRANGEBYSCORE", key, after[0], after[0], "WITHSCORES"))
+            commands.append(("ZRANGEBYSCORE", key, f"({after[0]}", f"({before}", "WITHSCORES", "LIMIT", 0, limit))
+        found = [place for answer in await self._run(*commands) for place in scored(answer)]
+        return sorted(place for place in found if after < place < (before, ""))[:limit]
+
+    async def undelivered(self, call: Call) -> dict[EffectKind, str]:
+        """Which of the call's effects are not delivered, with their states: `waiting` or `parked`."""
+        ids = [
+            (kind, effect_id(call.pair, call.call_id, kind, ordinal))
+            for ordinal in range(call.told)
+            for kind in _KINDS_OF_CALLS
+        ]
+        if not ids:
+            return {}
+        shard = shard_of(call.pair)
+        states = await self._run(*(("HGET", self._keys.delivery(shard, name), "state") for _, name in ids))
+        pairs = zip(ids, states, strict=True)
+        return {kind: state for (kind, _), state in pairs if state in ("waiting", "parked")}
 
     async def active_count(self) -> int:
         """How many calls an agent is on."""

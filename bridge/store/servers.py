@@ -55,7 +55,7 @@ class Script:
         return ("EVALSHA", self.sha, len(keys), *keys, *args)
 
 
-SCRIPTS = {name: Script.load(name) for name in ("commit", "claim", "settle", "release")}
+SCRIPTS = {name: Script.load(name) for name in ("commit", "claim", "settle", "release", "callback", "callback_file")}
 _BY_SHA = {script.sha: script for script in SCRIPTS.values()}
 
 
@@ -174,7 +174,7 @@ class Server:
             RedisError, OSError: there is no answer.
         """
         # By the connection and not by redis-py's own pipeline: that one keeps a clock for each answer, and packs in
-        # Python. docs/adr/0019 has what both cost.
+        # Python. docs/adr/0020-speed.md has what both cost.
         pool = self._client.connection_pool
         try:
             async with asyncio.timeout(self._timeout_s):

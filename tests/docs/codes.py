@@ -11,7 +11,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "bridge"
 
-PLACES = {"Problem": 1, "_unusable": 1, "_refusal": 0, "Fault": 1, "Rejection": 1, "NumberFault": 0, "_Outcome": 1}
+PLACES = {"Problem": 1, "unusable": 1, "_refusal": 0, "Fault": 1, "Rejection": 1, "NumberFault": 0, "_Outcome": 1}
 """A call's name -> where among its arguments the code stands; also given by the name `code`."""
 TABLES = {"_HTTP_CODES"}
 """Dictionaries whose values are codes."""

@@ -112,7 +112,10 @@ def test_the_values_of_labels_are_documented() -> None:
         for sample in family.samples:
             if sample.name in rows and sample.name != "bridge_build_info":
                 samples[sample.name] |= set(sample.labels.values())
-    samples["bridge_delivery_attempts_total"] |= {kind.value for kind in EffectKind} - {EffectKind.HAND_OVER.value}
+    of_callbacks = {EffectKind.FETCH_FILE.value, EffectKind.FORWARD_CALLBACK.value}
+    kinds = {kind.value for kind in EffectKind} - {EffectKind.HAND_OVER.value}
+    samples["bridge_delivery_attempts_total"] |= kinds - of_callbacks
+    samples["bridge_callback_attempts_total"] |= of_callbacks
     outcomes = {re.sub(r"(?<=.)(?=[A-Z])", "_", outcome.__name__).lower() for outcome in get_args(Outcome)}
     samples["bridge_delivery_attempts_total"] |= outcomes
     for name, values in samples.items():

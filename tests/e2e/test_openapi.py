@@ -20,12 +20,16 @@ from yarl import URL
 from bridge.admin.operations import Step
 from bridge.app import Service, running
 from bridge.calls.state import CallState
+from bridge.cention.documents import MEDIA_TYPE
+from bridge.cention.sandbox import AnswerGiven, AttachedFile
 from bridge.intake import operations as intake
 from bridge.openapi import document, document_json
 from bridge.runtime.operations import OF_EVERY_LISTENER
 from bridge.runtime.web import PROBLEM_TYPE
 from bridge.store.embedded import EmbeddedRedis
 from tests.e2e.support import ended, event, eventually, inbound, outbound, settings
+from tests.fakes.receiver import receiver
+from tests.integration.callback_support import SECRET, SIGNING, callback
 
 ROOT = Path(__file__).parents[2]
 PAIR = (1000, 1001)
@@ -124,7 +128,7 @@ def _shape(path: str) -> str:
 
 def test_its_codes_are_those_that_the_intakes_documentation_lists() -> None:
     table = set(re.findall(r"^\| (\d{3}) \| `(\w+)` \|", (ROOT / "docs" / "intake.md").read_text(), re.MULTILINE))
-    (operation,) = intake.OPERATIONS
+    (operation,) = [each for each in intake.OPERATIONS if each.name == "postEvents"]
     told = {
         (str(status), code)
         for answers in (operation.answers, OF_EVERY_LISTENER)
@@ -221,6 +225,97 @@ async def test_what_the_admin_listener_answers_is_as_told(redis: EmbeddedRedis, 
         for path in ("/openapi.json", "/v1/calls", "/v1/rejections"):
             await ask(admin, path, 401)
         assert {kind.partition(" ")[0] for kind in kinds} == {"event", "decision", "attempt", "answer"}
+
+
+async def test_what_is_switched_on_is_as_told_too(redis: EmbeddedRedis, tmp_path: Path) -> None:
+    more: dict[str, Any] = {"presence__agents": {"anna": "1000/1001"}, "contacts__upsert": True}
+    async with served(tmp_path, redis, **more) as service, aiohttp.ClientSession() as http:
+        assert service.sandbox is not None
+        service.sandbox.log("anna", "Login")
+        ask = Checked(http, document())
+        async with http.post(f"{service.intake_url}/v1/events", json=inbound("in-1", PAIR), headers=INTAKE) as response:
+            assert response.status == 202
+        answers: list[Any] = []
+
+        async def has_answer() -> bool:
+            for headers in (VIEWER, OPERATOR):
+                path = "/v1/calls/{callId}"
+                call = await ask(service.admin_url, "/v1/calls/in-1", 200, template=path, headers=headers)
+                assert call["agent"]["login"] == ("a***" if headers is VIEWER else "anna")
+                answers[:] = [step for step in call["timeline"] if step["kind"] == "answer"]
+            return len(answers) == 1
+
+        await eventually(has_answer, "the attempt in the timeline")
+        assert answers[0]["contactCard"] == "upserted"
+        listed = await ask(service.admin_url, "/v1/calls", 200, headers=OPERATOR)
+        assert listed["calls"][0]["agent"].keys() == {"login", "loggedIn", "since"}
+
+
+async def test_what_is_answered_about_callbacks_is_as_told(redis: EmbeddedRedis, tmp_path: Path) -> None:
+    more = {
+        "callback__secret": SECRET,
+        "callback__fetch_attachments": True,
+        "callback__dir": str(tmp_path / "files"),
+        "callback__forward_secret": SIGNING,
+    }
+    async with (
+        receiver(SIGNING) as to,
+        served(tmp_path, redis, **more, callback__forward_url=to.url) as service,
+        aiohttp.ClientSession() as http,
+    ):
+        ask, sandbox = Checked(http, document()), service.sandbox
+        assert sandbox is not None
+
+        async def come(expected: int, body: object, media: str = MEDIA_TYPE) -> Any:
+            data = io.BytesIO(body if isinstance(body, bytes) else orjson.dumps(body))
+            url, headers = service.intake_url, {"Content-Type": media}
+            return await ask(url, "/v1/cention/callback", expected, method="post", data=data, headers=headers)
+
+        async with http.post(f"{service.intake_url}/v1/events", json=inbound("in-1", PAIR), headers=INTAKE) as response:
+            assert response.status == 202
+        await eventually(lambda: len(sandbox.arrivals) == 1, "the errand")
+        (errand,) = sandbox.errands
+
+        async def joined() -> bool:
+            url = f"{service.admin_url}/v1/calls/in-1"
+            async with http.get(url, headers=OPERATOR) as response:
+                return (await response.json())["errandId"] is not None
+
+        await eventually(joined, "the errand's id")
+        await sandbox.answer(errand.errand_id, AnswerGiven(attachments=(AttachedFile(name="a.txt", content="YQ=="),)))
+        taken = await come(200, callback(errand.errand_id))  # whose other files are not there
+        assert (await come(200, callback(errand.errand_id)))["result"] == "duplicate"
+        await come(200, {"data": {"type": "x", "id": "1"}, "meta": {"api_secret": SECRET}}, "application/json")
+        await come(400, b"{")
+        await come(401, callback(1, api_secret="guess"))
+        await come(413, b" " * (1024 * 1024 + 1))
+        await come(415, callback(1), "text/plain")
+        await come(422, {"data": 7, "meta": {"api_secret": SECRET}})
+        waiting = {"bridge_callback_waiting": 0.0, "bridge_callback_parked": 3.0}
+
+        def all_done() -> bool:
+            value = service.metrics.registry.get_sample_value
+            return {name: value(name) for name in waiting} == waiting
+
+        await eventually(all_done, "what they lead to")
+        for headers in (VIEWER, OPERATOR):
+            see: dict[str, Any] = {"headers": headers}
+            listed = await ask(service.admin_url, "/v1/callbacks", 200, **see)
+            assert len(listed["callbacks"]) == 3
+            first = await ask(service.admin_url, "/v1/callbacks?limit=1", 200, **see)
+            await ask(service.admin_url, f"/v1/callbacks?limit=1&cursor={first['next']}", 200, **see)
+            await ask(service.admin_url, "/v1/callbacks?cursor=x", 400, **see)
+            one = {**see, "template": "/v1/callbacks/{callbackId}"}
+            alone = await ask(service.admin_url, f"/v1/callbacks/{taken['callbackId']}", 200, **one)
+            assert ("document" in alone) is (headers is OPERATOR)
+            await ask(service.admin_url, "/v1/callbacks/cb-0", 404, **one)
+            history = await ask(service.admin_url, "/v1/calls/in-1", 200, template="/v1/calls/{callId}", **see)
+            assert sum(entry["kind"] == "callback" for entry in history["timeline"]) == 2
+        await ask(service.admin_url, "/v1/callbacks", 401)
+        await redis.stop()
+        await come(503, callback(9))
+        await ask(service.admin_url, "/v1/callbacks", 503, headers=OPERATOR)
+    await redis.start()
 
 
 async def test_without_redis_the_answers_are_as_told(redis: EmbeddedRedis, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from bridge.cention.sandbox import Sandbox
 from bridge.openapi import document, document_json
 from bridge.store.embedded import EmbeddedRedis
 from tests.e2e.support import CENTION_TOKEN, BridgeProcess, bridges, ended, inbound
+from tests.integration.callback_support import callback
 
 pytestmark = pytest.mark.ci
 
@@ -54,7 +55,7 @@ async def schemathesis(tmp_path: Path, url: str, token: str, *options: str) -> s
 
 async def test_the_intake(bridge: BridgeProcess, tmp_path: Path) -> None:
     said = await schemathesis(tmp_path, bridge.intake_url, INTAKE, "--include-tag", "intake", "--max-examples", "400")
-    assert "Tested: 1" in said
+    assert "Tested: 2" in said
     assert [line for line in bridge.log if any(word in line for word in UNFORESEEN)] == []
 
 
@@ -65,6 +66,8 @@ async def test_the_admin_listener(bridge: BridgeProcess, tmp_path: Path) -> None
             assert await bridge.post(http, inbound(f"call-{number}", pair, callingName="Ann")) == 202
             assert await bridge.post(http, {"eventId": "bad", "callingNumber": number}) == 422
         assert await bridge.post(http, ended("call-0", (1000, 1000))) == 202
+        async with http.post(f"{bridge.intake_url}/v1/cention/callback", json=callback()) as response:
+            callback_id = (await response.json())["callbackId"]
     options = ("--include-tag", "admin", "--max-examples", "300")
     said = await schemathesis(tmp_path, bridge.admin_url, OPERATOR, *options)
     paths = document()["paths"].values()
@@ -72,7 +75,10 @@ async def test_the_admin_listener(bridge: BridgeProcess, tmp_path: Path) -> None
     assert f"Tested: {sum('admin' in told['tags'] for told in operations)}" in said
     # Once more with ids that are there, so that calls are answered and not only 404.
     config = tmp_path / "schemathesis.toml"
-    config.write_text('[parameters]\n"path.callId" = "call-0"\n"path.deviceId" = 1000\n"path.extensionId" = 1001\n')
+    config.write_text(
+        '[parameters]\n"path.callId" = "call-0"\n"path.deviceId" = 1000\n"path.extensionId" = 1001\n'
+        f'"path.callbackId" = "{callback_id}"\n'
+    )
     said = await schemathesis(tmp_path, bridge.admin_url, OPERATOR, "--include-tag", "admin", "--max-examples", "50")
     assert "404 Not Found" not in said
     assert [line for line in bridge.log if any(word in line for word in UNFORESEEN)] == []

@@ -2,14 +2,13 @@
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 
 from bridge.cention.sandbox import Sandbox
-from tests.integration.cention_support import HEADERS, TESTS, Caller, errand
+from tests.integration.cention_support import HEADERS, Caller, errand
 
 
 @pytest.fixture
@@ -90,11 +89,3 @@ async def test_a_sandbox_starts_again_with_what_it_knew(sandbox: Sandbox) -> Non
     assert [e.errand_id for e in sandbox.busy_with(1000, 1000)] == [511055, 511056]
     sandbox.reset()
     assert sandbox.errands == []
-
-
-async def test_the_rules_in_the_documentation_are_accepted(caller: Caller) -> None:
-    text = (TESTS.parent / "docs" / "sandbox.md").read_text()
-    rules = re.findall(r"```json\n(.*?)```", text, re.DOTALL) + re.findall(r"/faults -d '(.*?)'", text)
-    assert len(rules) >= 6
-    for rule in rules:
-        await caller.view("/faults", "PUT", rule.encode())

@@ -66,9 +66,9 @@ async def test_the_examples_do_what_they_say() -> None:
 
 def test_the_table_has_every_code_and_no_other() -> None:
     table = set(re.findall(r"^\| (\d{3}) \| `(\w+)` \| .* \|$", DOCUMENT, re.MULTILINE))
-    files = ("intake/auth", "intake/routes", "runtime/web")
+    files = ("intake/auth", "intake/body", "intake/routes", "runtime/web")
     sources = "".join((ROOT / "bridge" / f"{name}.py").read_text() for name in files)
-    raised = set(re.findall(r'(?:Problem|_unusable)\(\s*(\d{3}),\s*"(\w+)"', sources))
+    raised = set(re.findall(r'(?:Problem|unusable)\(\s*(\d{3}),\s*"(\w+)"', sources))
     raised |= {("401", code) for code in re.findall(r'_refusal\(\s*"(\w+)"', sources)}
     raised |= {("400", "unreadable_json"), ("422", "invalid_event")}  # named by constants
     raised |= {("404", "not_found"), ("405", "method_not_allowed")}  # of both listeners

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bridge.cention.documents import Answer, EndErrand, EndObcall, IntegrationData, Message, NewErrand, WhatsAppTemplate
-from bridge.cention.sandbox.state import FIRST_ERRAND_ID, Errand, State
+from bridge.cention.sandbox.state import FIRST_ERRAND_ID, Errand, GivenAnswer, State
 
 
 def state(errands_max: int = 100, arrivals_max: int = 100) -> State:
@@ -168,6 +168,26 @@ def test_documents_are_bounded_in_bytes() -> None:
     for number in range(100):
         one.new_errand(NewErrand(cuid=str(number)), b"x" * 2**20, cut=False)
     assert one.counts["errands"] == 64
+
+
+def test_answers_are_bounded_in_bytes_with_the_documents() -> None:
+    one = state(errands_max=1000)
+    for number in range(100):
+        errand = call(one, f"c-{number}")
+        given = GivenAnswer(number, number, 1, "Eva Ek", "", "x" * 2**20, "")
+        assert one.answer(errand.errand_id, given) is errand
+    assert 60 < one.counts["errands"] < 64
+    assert one.answer(1, given) is None
+
+
+def test_an_answer_ends_an_errand_once_and_frees_its_agent() -> None:
+    one = state()
+    errand = call(one, "c-1")
+    one.read_report(errand.errand_id)
+    one.answer(errand.errand_id, GivenAnswer(1, 1, 1, "Eva Ek", "", "Done", ""))
+    assert (errand.ended_by, busy(one), one.dirty()) == ("answer", [], [errand.errand_id])
+    call(one, "c-1", end=True, link="https://recordings.example/1")
+    assert (errand.ended_by, errand.link) == ("answer", "https://recordings.example/1")
 
 
 def test_arrivals_by_their_numbers() -> None:

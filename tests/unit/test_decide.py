@@ -118,3 +118,28 @@ def test_the_opening_after_a_hand_over_waits_for_it() -> None:
     handed = event(EventKind.HANDED_OVER, facts=STARTABLE, after="av-x-hand_over-2")
     decision = decide({}, handed, Policy())
     assert [effect.after for effect in decision.effects] == ["av-x-hand_over-2"]
+
+
+def test_a_live_call_whose_errand_is_closed_ends_as_if_it_had_ended() -> None:
+    call = Call("c", PAIR, CallState.HELD, STARTABLE, updated_at=2000, has_errand=True, told=1)
+    decision = decide({"c": call}, event(EventKind.RECONCILED), Policy())
+    ended = decide({"c": call}, event(EventKind.ENDED), Policy())
+    assert decision.call == ended.call
+    assert decision.effects == tuple(replace(effect, reason="reconciled") for effect in ended.effects)
+
+
+@pytest.mark.parametrize("end", InboundEnd)
+def test_an_open_errand_of_an_ended_call_is_closed_by_its_id(end: InboundEnd) -> None:
+    call = Call("c", PAIR, CallState.ENDED, STARTABLE, has_errand=True, told=2)
+    decision = decide({"c": call}, event(EventKind.RECONCILED), Policy(inbound_end=end))
+    assert decision.call.state is CallState.ENDED
+    assert [(effect.kind, effect.reason) for effect in decision.effects] == [(EffectKind.CLOSE_ERRAND, "reconciled")]
+    without = decide({"c": replace(call, has_errand=False)}, event(EventKind.RECONCILED), Policy())
+    assert without.effects == ()
+
+
+@pytest.mark.parametrize("state", [CallState.EXPECTED, CallState.ORPHANED, CallState.WRITTEN_OFF])
+def test_what_never_had_an_errand_is_left_as_it_is(state: CallState) -> None:
+    call = Call("c", PAIR, state, STARTABLE)
+    decision = decide({"c": call}, event(EventKind.RECONCILED), Policy())
+    assert (decision.call.state, decision.effects) == (state, ())

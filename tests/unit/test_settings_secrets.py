@@ -141,6 +141,9 @@ SECRET_PLACES: list[tuple[str, Callable[[str], dict[str, Any]]]] = [
     ("cention.routes", lambda secret: {"cention": {"routes": [{"token": secret}, {"quue": secret, "token": secret}]}}),
     ("cention.routes", lambda secret: {"cention": {"routes": secret}}),
     ("feed.token", lambda secret: {"feed": {"token": secret, "kind": secret}}),
+    ("callback.secret", lambda secret: {"callback": {"secret": secret, "forward_secret": secret}}),
+    ("callback.secret", lambda secret: {"callback": {"secret": [secret, 7], "forward_secret": [secret]}}),
+    ("callback.forward_url", lambda secret: {"callback": {"forward_url": f"https://user:{secret}@host/hook"}}),
 ]
 
 

@@ -18,7 +18,7 @@ class World:
             "usual",
             {"Support": "support", "7": "seven"},
             Gauge("refused", "Refused tokens.", registry=self.registry),
-            errand_data="data",
+            claims={"errand_data": "data"},
             on_refused=self.ask,
             clock=lambda: self.now,
         )
@@ -69,18 +69,18 @@ def test_a_new_token_does_not_rest() -> None:
     world = World()
     world.tokens.note("usual", Unauthorised(401, "no"))
     world.tokens.note("support", Unauthorised(401, "no"))
-    assert world.tokens.replace("new", {"Support": "support", "7": "seven"}, "data")
+    assert world.tokens.replace("new", {"Support": "support", "7": "seven"}, {"errand_data": "data"})
     assert (world.tokens.of(Facts()), world.rests("new")) == ("new", None)
     assert world.rests("support") == ("token", PROBE_S), "one that stayed rests on"
     assert world.refused == 1
-    assert not world.tokens.replace("new", {"Support": "support", "7": "seven"}, "data")
-    assert world.tokens.replace("new", {}, "other")
-    assert (world.tokens.errand_data, world.refused) == ("other", 0)
+    assert not world.tokens.replace("new", {"Support": "support", "7": "seven"}, {"errand_data": "data"})
+    assert world.tokens.replace("new", {}, {"errand_data": "other"})
+    assert (world.tokens.claim("errand_data"), world.refused) == ("other", 0)
 
 
 def test_a_late_refusal_of_a_token_that_was_changed_is_no_news() -> None:
     world = World()
-    world.tokens.replace("new", {}, "data")
+    world.tokens.replace("new", {}, {"errand_data": "data"})
     world.tokens.note("usual", Unauthorised(401, "no"))
     assert (world.refused, world.asked, world.rests("new")) == (0, 0, None)
 

@@ -4,9 +4,23 @@ Attribute names are Python's; each alias is the wire's own spelling. A docstring
 another document of the same API spells the same thing with another one.
 """
 
+import asyncio
+import base64
+from typing import Self
+
 from pydantic import Field, JsonValue
 
+from bridge.cention.documents.attachments import FILE_BYTES_MAX
 from bridge.cention.documents.base import Attributes, JsonInteger
+from bridge.cention.documents.sources import (
+    AsyncReadable,
+    Source,
+    base64_of,
+    content_type_of,
+    load_source,
+    name_of,
+    read_source,
+)
 
 NEW_ERRANDS = "c3_new_errands"
 """Endpoint and resource type. Source: Cention API, "Create Errand"."""
@@ -28,6 +42,66 @@ class Attachment(Attributes):
     """The file's name."""
     content: str | None = None
     """The file, base64 (RFC 4648 section 4)."""
+
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        *,
+        name: str | None = None,
+        content_type: str | None = None,
+        bytes_max: int = FILE_BYTES_MAX,
+    ) -> Self:
+        """A file as an attachment; blocks while it reads. `load` is the same where an event loop runs.
+
+        Args:
+            source: a path, bytes, or a stream that is read to its end and left open.
+            name: the file's name; by default that of the path, or of the open file.
+            content_type: its media type; by default what the name's ending says.
+            bytes_max: the largest file that is taken.
+
+        Raises:
+            FileTooLarge: it is larger; no more than that was read.
+            OSError: it can't be read.
+            TypeError: its name has to be told; or the stream is asynchronous, or one of text.
+        """
+        name = name or name_of(source)
+        content = base64_of(read_source(source, bytes_max))
+        return cls(content_type=content_type or content_type_of(name), name=name, content=content)
+
+    @classmethod
+    async def load(
+        cls,
+        source: Source | AsyncReadable,
+        *,
+        name: str | None = None,
+        content_type: str | None = None,
+        bytes_max: int = FILE_BYTES_MAX,
+    ) -> Self:
+        """As `of`, beside the event loop: what blocks is done in a thread; streams may be asynchronous.
+
+        Args:
+            source: as for `of`.
+            name: as for `of`.
+            content_type: as for `of`.
+            bytes_max: as for `of`.
+
+        Raises:
+            FileTooLarge: as for `of`.
+            OSError: as for `of`.
+            TypeError: its name has to be told; or the stream is one of text.
+        """
+        name = name or name_of(source)
+        content = await asyncio.to_thread(base64_of, await load_source(source, bytes_max))
+        return cls(content_type=content_type or content_type_of(name), name=name, content=content)
+
+    def decoded(self) -> bytes:
+        """The file; empty where `content` is.
+
+        Raises:
+            ValueError: `content` is no base64.
+        """
+        return base64.b64decode(self.content or "", validate=True)
 
 
 class Message(Attributes):

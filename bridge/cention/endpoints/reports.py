@@ -1,11 +1,11 @@
 """Errand reports and the list of errands that have changed."""
 
 from collections.abc import Iterable
-from urllib.parse import quote
 
 from bridge.cention.documents import DIRTY_ERRANDS, ERRAND_REPORTS, DirtyErrands, ErrandReport, request_body
-from bridge.cention.endpoints.base import Endpoint
+from bridge.cention.endpoints.base import Endpoint, with_query
 from bridge.cention.outcome import Failure, Fetched, Outcome
+from bridge.cention.walk import DirtyWalk
 
 
 class Reports(Endpoint):
@@ -23,10 +23,8 @@ class Reports(Endpoint):
 
         Source: Cention API, "Errand Reports"; JSON:API 1.0, "Sparse Fieldsets".
         """
-        url = f"{self._url(ERRAND_REPORTS)}/{errand_id}"
-        if names := ",".join(fields):
-            # The brackets percent-encoded, as the documentation's example has them.
-            url += f"?{quote(f'fields[{ERRAND_REPORTS}]', safe='')}={quote(names, safe=',')}"
+        sparse = {f"fields[{ERRAND_REPORTS}]": ",".join(fields) or None}
+        url = with_query(self._url(ERRAND_REPORTS, errand_id), sparse)
         read = await self._read(url, token, ErrandReport)
         if isinstance(read, Fetched):
             return Fetched(read.value or ErrandReport(), read.status)
@@ -49,3 +47,26 @@ class Reports(Endpoint):
         """
         body = request_body(DIRTY_ERRANDS, DirtyErrands(errands=tuple(errand_ids)))
         return await self._transport.post(self._url(DIRTY_ERRANDS), body, token, creates=False)
+
+    def walk_dirty(self, token: str, *, fields: Iterable[str] = ()) -> DirtyWalk:
+        """The errands that have changed, one after the other with its report, and those again on the list that failed.
+
+            async with cention.walk_dirty(token) as changed:
+                async for errand_id, report in changed:
+                    if not await keep(report):
+                        changed.again(errand_id)
+
+        What is in hand when the block is left by an exception is marked too.
+
+        Args:
+            token: one with the claim "Access to errand data".
+            fields: as for `errand_report`.
+
+        Source: Cention API, "Errand Reports", "Dirty Errand List".
+        """
+        wanted = tuple(fields)
+        return DirtyWalk(
+            lambda: self.dirty_errands(token),
+            lambda errand_id: self.errand_report(errand_id, token, fields=wanted),
+            lambda errand_ids: self.mark_dirty(errand_ids, token),
+        )

@@ -12,14 +12,14 @@ that is not base64.
 import base64
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from typing import Any, TypeVar
 
 import orjson
 from pydantic import ValidationError
 
-from bridge.cention.documents import MEDIA_TYPE, Document, EndObcall, NewErrand, read_document
+from bridge.cention.documents import MEDIA_TYPE, Document, EndObcall, NewErrand, Resource, read_document
 from bridge.cention.sandbox.faults import MATCHED
 
 D = TypeVar("D", bound=Document)
@@ -55,14 +55,14 @@ class Refused(Exception):
         }
 
 
-def check_claim(claims: frozenset[str] | None, claim: str) -> None:
-    """Refuses a token that does not carry `claim`; None carries all.
+def check_claim(claims: frozenset[str] | None, wanted: Sequence[str]) -> None:
+    """Refuses a token that carries none of the claims `wanted`; None carries all.
 
     Raises:
         Refused: 403.
     """
-    if claims is not None and claim not in claims:
-        raise Refused(403, ("", f"the token does not carry the claim {claim}"))
+    if claims is not None and claims.isdisjoint(wanted):
+        raise Refused(403, ("", f"the token does not carry the claim {' or '.join(wanted)}"))
 
 
 def check_negotiation(content_type: str | None, accept: list[str]) -> None:
@@ -88,17 +88,29 @@ def checked(body: bytes, model: type[D]) -> D:
     Raises:
         Refused: 406 or 403, with every fault of the document.
     """
+    return checked_resource(body, model).attributes
+
+
+def checked_resource(body: bytes, model: type[D]) -> Resource[D]:
+    """The resource in `body`, whose attributes are a `model`.
+
+    Raises:
+        Refused: as `checked`.
+    """
     try:
         resource = read_document(body, model).data
     except ValidationError as error:
-        raise Refused(
-            406, *(("/" + "/".join(map(str, e["loc"])) if e["loc"] else "", e["msg"]) for e in error.errors())
-        ) from None
+        raise refusal_of(error) from None
     if resource.id is not None:
         raise Refused(403, ("/data/id", "the server gives ids: leave it out"))
     if faults := list(_faults(resource.attributes)):
         raise Refused(406, *faults)
-    return resource.attributes
+    return resource
+
+
+def refusal_of(error: ValidationError, at: str = "") -> Refused:
+    """The refusal of what stands at the JSON Pointer `at` and is not what a model wants: 406, with every fault."""
+    return Refused(406, *((at + "".join(f"/{step}" for step in e["loc"]), e["msg"]) for e in error.errors()))
 
 
 def facts_of(body: bytes) -> dict[str, Any]:

@@ -10,10 +10,28 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, field_validator, model_validator
 
-from bridge.cention.documents import DIRTY_ERRANDS, END_ERRANDS, END_OBCALL, ERRAND_REPORTS, NEW_ERRANDS
-
-ENDPOINTS = (NEW_ERRANDS, END_ERRANDS, END_OBCALL, ERRAND_REPORTS, DIRTY_ERRANDS)
+ENDPOINTS = (
+    "c3_new_errands",
+    "c3_end_errands",
+    "c3_end_obcall",
+    "c3_errand_reports",
+    "c3_dirty_errand_list",
+    "c3_facebook_ratings",
+    "c3_dirty_facebook_ratings",
+    "c3_contact_cards",
+    "c3_libraries",
+    "c3_external_libraries",
+    "c3_library_categories",
+    "c3_library_questions",
+    "c3_library_attachments",
+    "c3_area_archives",
+    "c3_response_attachments",
+    "c3_trigger_exports",
+    "logio",
+)
+"""What a rule may be for; that all of these are served, and no other, a test holds."""
 MATCHED = (
+    "id",
     "message_id",
     "referenceId",
     "deviceId",
@@ -25,7 +43,7 @@ MATCHED = (
     "errand_id",
     "dialedNumber",
 )
-"""What a rule may look at, by its name in the document."""
+"""What a rule may look at, by its name in the document; `id` is a text, of the path."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
@@ -42,7 +60,7 @@ class FaultRule(BaseModel):
     method: Literal["GET", "POST"] | None = None
     """Only requests with this method; None: with any."""
     match: dict[str, JsonValue] | None = None
-    """Members of the document (see `MATCHED`) that must have just these values."""
+    """Members of the document (see `MATCHED`), or the path's `id`, that must have just these values."""
     status: int | None = Field(default=None, ge=200, le=599)
     """Answer this instead of doing the work."""
     headers: dict[str, str] | None = None

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from bridge.cention.documents import ERRAND_REPORTS
-from bridge.cention.sandbox.state import Errand
+from bridge.cention.sandbox.state import ANSWER, Errand
 from bridge.runtime.clock import now_ms
 
 SLA_AFTER_MS = 60_000
@@ -32,7 +32,9 @@ def report(errand: Errand, *, changed: bool, fields: Collection[str] = ()) -> di
     """
     made = orjson.loads(errand.document)["data"]["attributes"]
     ended = {} if errand.end_document is None else orjson.loads(errand.end_document)["data"]["attributes"]
-    answer = made.get("answer") or ended.get("answer") or {}
+    given, answer = errand.answer, made.get("answer") or ended.get("answer") or {}
+    if given is not None:
+        answer = {"subject": given.subject, "body": given.text}
     attributes = {
         "actions": _actions(errand),
         "basic": {
@@ -61,6 +63,7 @@ def report(errand: Errand, *, changed: bool, fields: Collection[str] = ()) -> di
 
 def _data(errand: Errand, message: dict[str, Any], *, answered: bool) -> dict[str, Any]:
     closed = errand.ended_at is not None
+    answered_at = errand.ended_at if errand.answer is None else errand.answer.at
     name, address = message.get("name") or "", message.get("from") or ""
     subject, text = message.get("subject") or "", message.get("body") or ""
     return {
@@ -88,31 +91,44 @@ def _data(errand: Errand, message: dict[str, Any], *, answered: bool) -> dict[st
         # The sample shows HTML for a plain text; how it gets there is a guess.
         "body": message.get("html_body") or f'<div dir="ltr">{html.escape(text).replace(chr(10), "<br/>")}</div>\r\n',
         "date": _date(errand.created_at),
-        "answeredDate": _date(errand.ended_at) if answered and errand.ended_at is not None else "No Date",
+        "answeredDate": _date(answered_at) if answered and answered_at is not None else "No Date",
         "donedate": _date(errand.ended_at) if errand.ended_at is not None else "No Date",
         "attachments": str(len(message.get("attachments") or ())),
         "closed": closed,
         "deleted": False,
         "answered": answered,
+        "wasForwardedToExternal": False,
+        "wasClonedAndForwardedExternal": False,
+        "feedbackAnswer": "",
+        "feedbackLink": "",
+        "fbPms": False,
+        "fbLikes": "",
+        "fbAction": "",
+        "sendPm": False,
         "hasAnswer": answered,
         "answerDeleted": False,
+        "retweet": False,
+        "twitterPm": False,
         "secureUserId": "",
     }
 
 
 def _actions(errand: Errand) -> list[dict[str, Any]]:
-    done = [(errand.created_at, "was created")]
-    if errand.ended_at is not None:
-        done.append((errand.ended_at, f"was ended by {errand.ended_by}"))
+    done = [(errand.created_at, "was created", _AGENT)]
+    given = errand.answer
+    if errand.ended_at is not None and errand.ended_by != ANSWER:
+        done.append((errand.ended_at, f"was ended by {errand.ended_by}", _AGENT))
+    if given is not None:
+        done.append((given.at, "was answered and closed", given.agent))
     return [
         {
             "id": number,
-            "note": f"Errand {errand.errand_id} {what} by agent {_AGENT} at {_time(at)}.",
-            "origin": _AGENT,
+            "note": f"Errand {errand.errand_id} {what} by agent {agent} at {_time(at)}.",
+            "origin": agent,
             "time": _time(at),
             "timeStamp": at // 1000,
         }
-        for number, (at, what) in enumerate(done, 1)
+        for number, (at, what, agent) in enumerate(done, 1)
     ]
 
 

@@ -12,7 +12,6 @@ Invariants:
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from itertools import islice
 
 from bridge.cention.documents import (
@@ -24,8 +23,13 @@ from bridge.cention.documents import (
     IntegrationData,
     NewErrand,
 )
+from bridge.cention.sandbox.records import Agent, Arrival, Errand, GivenAnswer, Pair
 from bridge.runtime.clock import now_ms
 
+__all__ = ["ANSWER", "FIRST_ERRAND_ID", "Agent", "Arrival", "Errand", "GivenAnswer", "Pair", "State"]
+
+ANSWER = "answer"
+"""`Errand.ended_by` where its agent's answer ended it."""
 FIRST_ERRAND_ID = 511055
 """The id in the documentation's sample."""
 
@@ -33,77 +37,7 @@ _DOCUMENT_BYTES_MAX = 64 * 2**20
 _MESSAGE_IDS_MAX = 100  # of one errand: a program that repeats itself must not grow it without end
 _COMPARED_DIGITS = 6
 
-Pair = tuple[int, int]
 Reference = tuple[str, int, int]
-
-
-@dataclass(slots=True)
-class Errand:
-    """An errand. Times are milliseconds since the epoch.
-
-    Attributes:
-        document: the JSON:API document that created it.
-        end_document: the last one with `endSession` true, or the one that closed it.
-        message_ids: of every `c3_new_errands` that reached it, oldest first.
-        ended_by: the endpoint that ended it, or None while it is open.
-    """
-
-    errand_id: int
-    created_at: int
-    updated_at: int
-    document: bytes
-    pair: Pair | None = None
-    reference_id: str | None = None
-    dest_number: str | None = None
-    link: str | None = None
-    message_ids: list[str] = field(default_factory=list)
-    ended_at: int | None = None
-    ended_by: str | None = None
-    end_document: bytes | None = None
-
-    @property
-    def state(self) -> str:
-        """`open` or `ended`."""
-        return "open" if self.ended_at is None else "ended"
-
-    @property
-    def size(self) -> int:
-        return len(self.document) + len(self.end_document or b"")
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A request that passed every check and was worked on.
-
-    Attributes:
-        sequence: 1 and up, in the order in which the work was done.
-        at: milliseconds since the epoch.
-        errand_id: the errand that it made or touched, if any.
-        status: what was answered, or would have been.
-        cut: whether the sandbox had been told to cut the answer off.
-    """
-
-    sequence: int
-    at: int
-    endpoint: str
-    status: int
-    cut: bool
-    message_id: str | None = None
-    reference_id: str | None = None
-    device_id: int | None = None
-    extension_id: int | None = None
-    end_session: bool | None = None
-    dialed_number: str | None = None
-    errand_id: int | None = None
-
-
-@dataclass(slots=True)
-class Agent:
-    """One pair (`deviceId`, `extensionId`): the open errands it is busy with, oldest first."""
-
-    busy_with: list[int] = field(default_factory=list)
-    outbound_ends: int = 0
-    updated_at: int = 0
 
 
 class State:
@@ -175,6 +109,21 @@ class State:
         self._arrived(END_OBCALL, cut=cut, errand=errand, pair=pair, dialed_number=end.dialed_number, status=204)
         self._drop_what_is_too_much()
         return errand
+
+    def answer(self, errand_id: int, given: GivenAnswer) -> Errand | None:
+        """Answers an errand, which closes it; None where there is none with that id."""
+        errand = self._errands.get(errand_id)
+        if errand is not None:
+            self._bytes -= errand.size
+            errand.answer = given
+            self._bytes += errand.size
+            self._end(errand, ANSWER, None)
+            self._drop_what_is_too_much()
+        return errand
+
+    def contact_card(self, *, cut: bool) -> None:
+        """Records that a contact card arrived; what it holds is kept elsewhere."""
+        self._arrived("c3_contact_cards", cut=cut, errand=None)
 
     def read_report(self, errand_id: int) -> tuple[Errand, bool] | None:
         """The errand and whether it was dirty, which it is no longer; None where there is none with that id."""

@@ -1,32 +1,33 @@
 """JSON about the sandbox's state for people and programs, and the switchboard of its faults. Not Cention's API."""
 
-from collections.abc import Iterator
-from itertools import islice
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import orjson
 from aiohttp import web
 from pydantic import ValidationError
 
 from bridge.cention.sandbox.faults import Faults
-from bridge.cention.sandbox.state import Agent, Arrival, Errand, Pair, State
+from bridge.cention.sandbox.queries import limit, number, page
+from bridge.cention.sandbox.state import Agent, Arrival, Errand, GivenAnswer, Pair, State
 from bridge.runtime.clock import rfc3339
 from bridge.runtime.web import Problem, json_response
 
-T = TypeVar("T")
-
-_LIMIT_MAX = 10_000
-
 
 class Views:
-    """The handlers of everything that is not below `/s/`."""
+    """The handlers of errands, agents, arrivals and faults.
 
-    def __init__(self, state: State, faults: Faults) -> None:
-        self._state, self._faults = state, faults
+    Args:
+        state: what is shown.
+        faults: what is shown and set.
+        reset: makes the sandbox forget.
+    """
+
+    def __init__(self, state: State, faults: Faults, reset: Callable[[], None]) -> None:
+        self._state, self._faults, self._forget = state, faults, reset
 
     def add_to(self, app: web.Application) -> None:
         """Routes the views."""
-        app.router.add_get("/", self._index)
         app.router.add_get("/errands", self._errands)
         app.router.add_delete("/errands", self._reset)
         app.router.add_get("/errands/{id:[0-9]{1,18}}", self._errand)
@@ -36,16 +37,23 @@ class Views:
         app.router.add_put("/faults", self._put_faults)
         app.router.add_delete("/faults", self._delete_faults)
 
-    async def _index(self, _request: web.Request) -> web.Response:
+    async def index(self, _request: web.Request) -> web.Response:
+        """What there is: for `/`, where no page is asked for."""
         return json_response(
             {
                 "name": "Cention sandbox",
-                "api": "/s/<workspace>/capi/json/",
+                "api": "/s/<workspace>/capi/",
                 "views": {
                     "/errands": "newest first; ?referenceId=&deviceId=&extensionId=&state=open|ended&limit=&offset=",
                     "/errands/<id>": "one errand with its documents",
                     "/agents": "which agent is busy with what; ?busy=true|false&limit=&offset=",
                     "/arrivals": "every request that was worked on, in its order; ?since=&limit=",
+                    "/errands/<id>/answer": "POST an answer, as the errand's agent would give it",
+                    "/callbacks": "what was sent when errands were answered; ?limit=&offset=",
+                    "/callbacks/<id>": "one callback with its document; POST sends it again",
+                    "/contacts": "contact cards, newest first; ?limit=&offset=",
+                    "/ratings": "Facebook ratings; PUT a list of them, POST one more",
+                    "/logio": "logins and logouts; PUT a list of them, POST one more",
                     "/faults": "what is set to go wrong; PUT a list of rules, DELETE to mend all",
                 },
                 "counts": self._state.counts,
@@ -56,7 +64,7 @@ class Views:
         wanted = request.query
         if (state := wanted.get("state", "open")) not in ("open", "ended"):
             raise Problem(400, "invalid_query", "state must be open or ended.")
-        pair = (_number(request, "deviceId"), _number(request, "extensionId"))
+        pair = (number(request, "deviceId"), number(request, "extensionId"))
 
         def found() -> Iterator[Errand]:
             for errand in self._state.errands():
@@ -68,9 +76,9 @@ class Views:
                 ):
                     yield errand
 
-        page, following = _page(request, found(), limit=100)
+        shown, following = page(request, found(), most=100)
         return json_response(
-            {"errands": [_errand(errand) for errand in page], "next": following, "counts": self._state.counts}
+            {"errands": [errand_view(errand) for errand in shown], "next": following, "counts": self._state.counts}
         )
 
     async def _errand(self, request: web.Request) -> web.Response:
@@ -79,14 +87,14 @@ class Views:
             raise Problem(404, "not_found", "There is no errand with this id.")
         return json_response(
             {
-                **_errand(errand),
+                **errand_view(errand),
                 "attributes": _attributes(errand.document),
                 "endAttributes": _attributes(errand.end_document),
             }
         )
 
     async def _reset(self, _request: web.Request) -> web.Response:
-        self._state.reset()
+        self._forget()
         return web.Response(status=204)
 
     async def _agents(self, request: web.Request) -> web.Response:
@@ -94,8 +102,8 @@ class Views:
         if busy == "?":
             raise Problem(400, "invalid_query", "busy must be true or false.")
         agents = (one for one in reversed(self._state.agents()) if busy is None or bool(one[1].busy_with) == busy)
-        page, following = _page(request, agents, limit=1000)
-        return json_response({"agents": [self._agent(*one) for one in page], "next": following})
+        shown, following = page(request, agents, most=1000)
+        return json_response({"agents": [self._agent(*one) for one in shown], "next": following})
 
     def _agent(self, pair: Pair, agent: Agent) -> dict[str, Any]:
         errands = [errand for i in reversed(agent.busy_with) if (errand := self._state.errand(i)) is not None]
@@ -111,8 +119,8 @@ class Views:
         }
 
     async def _arrivals(self, request: web.Request) -> web.Response:
-        since, limit = _number(request, "since") or 0, _limit(request, 1000)
-        arrivals = self._state.arrivals(since, limit)
+        since = number(request, "since") or 0
+        arrivals = self._state.arrivals(since, limit(request, 1000))
         return json_response(
             {
                 "arrivals": [_arrival(arrival) for arrival in arrivals],
@@ -143,34 +151,12 @@ class Views:
         return web.Response(status=204)
 
 
-def _number(request: web.Request, name: str) -> int | None:
-    """The query's parameter `name` as an integer from 0, or None where it is absent."""
-    if (text := request.query.get(name)) is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise Problem(400, "invalid_query", f"{name} must be an integer, 0 or more.")
-    return int(text)
-
-
-def _limit(request: web.Request, default: int) -> int:
-    limit = _number(request, "limit")
-    if limit is not None and not 1 <= limit <= _LIMIT_MAX:
-        raise Problem(400, "invalid_query", f"limit must be from 1 to {_LIMIT_MAX}.")
-    return limit or default
-
-
-def _page(request: web.Request, items: Iterator[T], *, limit: int) -> tuple[list[T], int | None]:
-    """The page that the query asks for, and the offset of the next one, if there is one."""
-    offset, limit = _number(request, "offset") or 0, _limit(request, limit)
-    page = list(islice(items, offset, offset + limit + 1))
-    return page[:limit], offset + limit if len(page) > limit else None
-
-
 def _attributes(document: bytes | None) -> Any:
     return None if document is None else orjson.loads(document)["data"]["attributes"]
 
 
-def _errand(errand: Errand) -> dict[str, Any]:
+def errand_view(errand: Errand) -> dict[str, Any]:
+    """An errand as the views show it."""
     attributes = _attributes(errand.document)
     data, message = attributes.get("integrationData") or {}, attributes.get("msg") or {}
     device_id, extension_id = errand.pair or (None, None)
@@ -187,11 +173,26 @@ def _errand(errand: Errand) -> dict[str, Any]:
         "from": message.get("from"),
         "name": message.get("name"),
         "subject": message.get("subject"),
+        "cuid": attributes.get("cuid"),
         "messageIds": errand.message_ids,
         "createdAt": rfc3339(errand.created_at),
         "updatedAt": rfc3339(errand.updated_at),
         "endedAt": None if errand.ended_at is None else rfc3339(errand.ended_at),
         "endedBy": errand.ended_by,
+        "answer": _answer(errand.answer),
+    }
+
+
+def _answer(given: GivenAnswer | None) -> dict[str, Any] | None:
+    if given is None:
+        return None
+    return {
+        "at": rfc3339(given.at),
+        "agent": given.agent,
+        "subject": given.subject,
+        "text": given.text,
+        "attachments": [str(number) for number in given.attachments],
+        "archives": [str(number) for number in given.archives],
     }
 
 

@@ -2,7 +2,7 @@
 -- Source: architecture, "One atomic commit". Keys: bridge/store/keys.py.
 --
 -- KEYS  1 pair  2 ended  3 seen  4 timeline  5 lane  6 lanes  7 timers  8 active  9 waiting  10 parked  11 delivered
---       12 errands  13 leases  14 epoch
+--       12 errands  13 leases  14 epoch  15 finished
 -- ARGV  1 now, ms (0: this server's clock)   2 version that the decision was made on, '' for none
 --       3 1: the decision took the call for one that is not over   4 the call's member in timers, active and errands
 --       5 the pair's name in lanes   6 where the call goes: live (listed), hidden (kept, not listed) or ended
@@ -11,7 +11,7 @@
 --       12 an ended call's life, ms   13 a live timeline's life, ms   14 entries a timeline holds
 --       15 the timeline entry   16 1: only if the call's timer has run out   17 what delivery keys begin with
 --       18 lease of the first delivery, ms, if nothing is in its lane before it; 0: none is wanted
---       19... id, effect, after of each delivery
+--       19 1: it ends here, and had an errand   20... id, effect, after of each delivery
 -- Returns {'ok'}, {'leased', epoch, created}, or why nothing was done: {'duplicate'}, {'not_due'}, {'conflict', the
 -- pair's value, the call that is over}, each '' where there is none: the decision must be made again, on these.
 local now = tonumber(ARGV[1])
@@ -52,6 +52,10 @@ if place == 'ended' then
   end
   redis.call('PEXPIRE', KEYS[2], ARGV[12])
   redis.call('ZREM', KEYS[8], member)
+  if ARGV[19] == '1' then
+    redis.call('ZADD', KEYS[15], now, member)
+    redis.call('ZREMRANGEBYSCORE', KEYS[15], '-inf', now - tonumber(ARGV[12]))
+  end
 else
   if over then
     -- A call that came back keeps the id of its first errand until it has another: the first's close may still wait.
@@ -74,7 +78,7 @@ end
 redis.call('PEXPIRE', KEYS[4], place == 'ended' and ARGV[12] or ARGV[13])
 
 local alone = ARGV[18] ~= '0' and redis.call('EXISTS', KEYS[5]) == 0
-for i = 19, #ARGV, 3 do
+for i = 20, #ARGV, 3 do
   local id = ARGV[i]
   -- A PBX that counts its calls anew comes to ids that were used: nothing of the old delivery may cling to this one.
   redis.call('DEL', ARGV[17] .. id)
@@ -92,5 +96,5 @@ if not alone then return {'ok'} end
 local epoch = redis.call('INCR', KEYS[14]) .. '-' .. string.match(ARGV[7], '^%S+')
 redis.call('HSET', KEYS[13], ARGV[5], epoch)
 redis.call('ZADD', KEYS[6], now + tonumber(ARGV[18]), ARGV[5])
-redis.call('HSET', ARGV[17] .. ARGV[19], 'attempts', 1)
+redis.call('HSET', ARGV[17] .. ARGV[20], 'attempts', 1)
 return {'leased', epoch, now}

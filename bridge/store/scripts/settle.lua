@@ -7,7 +7,8 @@
 --       5 delivered, parked, retry (later, counted) or hold (later, not counted)   6 wait before that, ms
 --       7 lease, ms   8 wait for a hand-over, ms   9 1: go on with the lane   10 what the shard's keys begin with
 --       11 reason   12 timeline entry or ''   13 entries a timeline holds   14 life of what is over, ms
---       15 delivered ones kept   16 the call's member in errands   17 errand id or ''   18 1: an attempt may have been carried out, else 0
+--       15 delivered ones kept   16 the call's member in errands   17 errand id or ''
+--       18 1: an attempt may have been carried out, else 0   19 how long an errand's id leads to its call, ms (0: it does not)
 -- Returns {'stale'} where another worker has the lane, {'done'}, or {'next', id, effect, attempts, created, doubt, age
 -- in ms} (see claim.lua).
 local now = tonumber(ARGV[1])
@@ -64,6 +65,9 @@ if not again then
         redis.call('HSET', KEYS[7], 'errand', ARGV[17])
       elseif redis.call('ZSCORE', KEYS[11], ARGV[16]) then  -- every call that is not over has a timer
         redis.call('HSET', KEYS[6], ARGV[16], ARGV[17])
+      end
+      if ARGV[19] ~= '0' then
+        redis.call('SET', ARGV[10] .. 'errand:' .. ARGV[17], ARGV[16], 'PX', ARGV[19])
       end
     end
   end
