@@ -26,6 +26,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = kept
 
 
+@pytest.fixture(autouse=True)
+def _quiet_log() -> None:
+    """Logs as at first: a command that a test before this one ran in this process may have set it up otherwise."""
+    logs.configure("warning", "console")
+
+
 @pytest.fixture
 async def redis(tmp_path: Path) -> AsyncIterator[EmbeddedRedis]:
     """A real, empty redis-server of this test's own."""

@@ -1,6 +1,7 @@
 """The sender against a bridge that behaves and misbehaves: nothing lost, each pair in order, and an end to patience."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -139,12 +140,12 @@ async def test_events_without_a_pair_are_left_to_the_bridge_to_refuse(bridge: Ta
 
 
 async def test_a_bridge_that_stays_away_is_given_up() -> None:
-    async with target() as gone:
-        url = gone.url
-    sender = Sender(url, give_up_s=0.2, backoff_s=0.01)
-    with pytest.raises(SenderFailed, match=r"gave up after 0\.2 s: Connection refused \(127"):
-        async with sender:
-            await give(sender, 2)
+    with socket.socket() as gone:  # holds the port and does not listen: nobody else can be there
+        gone.bind(("127.0.0.1", 0))
+        sender = Sender(f"http://127.0.0.1:{gone.getsockname()[1]}", give_up_s=0.2, backoff_s=0.01)
+        with pytest.raises(SenderFailed, match=r"gave up after 0\.2 s: Connection refused \(127"):
+            async with sender:
+                await give(sender, 2)
     assert sender.counts.unanswered == 2
     assert sender.counts.retried > 1
     with pytest.raises(SenderFailed, match="gave up"):
