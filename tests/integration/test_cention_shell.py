@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bridge.cention.sandbox.answering import AnswerGiven, AttachedFile
-from bridge.cli.cention.output import appearing, plain
+from bridge.cli.cention.output import appearing
 from tests.integration.cention_support import SAMPLES, sample
 from tests.integration.sandbox_support import data
 from tests.integration.shell_support import Shell, shell
@@ -368,31 +368,6 @@ def test_a_callback_is_shown_without_its_secret(cention: Shell) -> None:
     assert "123456" not in table
     assert "123456" not in json.dumps(whole)
     assert "no callback" in cention.run("callback", "show", "-", stdin="{}", code=1).stderr
-
-
-@pytest.mark.parametrize("columns", [20, 40, 80, 200])
-def test_a_table_fits_its_terminal_and_ids_stay_whole(cention: Shell, columns: int) -> None:
-    errand_id = made(cention)
-    cention.columns = columns
-    for arguments in (["export", "trigger", "316"], ["dirty", "list"], ["errand", "report", errand_id]):
-        table = cention.run(*arguments).stdout
-        assert max(map(len, table.splitlines())) <= columns, table
-        if columns > 20 or arguments[0] == "dirty":
-            assert errand_id in table
-
-
-def test_what_others_wrote_cannot_steer_the_terminal(cention: Shell) -> None:
-    subject = "a\x1b]0;title\x07b\x9bc\u202ed"
-    errand_id = made(cention, "--subject", subject)
-    for arguments in (
-        ["errand", "report", errand_id],
-        ["export", "trigger", "316"],
-        ["errand", "report", errand_id, "--json"],
-    ):
-        printed = cention.run(*arguments).stdout
-        assert not set("\x1b\x07\x9b\u202e") & set(printed)
-    assert cention.json("errand", "report", errand_id)["basic"]["data"]["subject"] == subject
-    assert plain("a\r\nb\x00\n") == "a\nb\ufffd"
 
 
 def test_content_that_is_none_is_told(cention: Shell, tmp_path: Path) -> None:

@@ -204,6 +204,20 @@ def test_a_process_reads_standard_input_and_writes_standard_output(cention: Shel
     assert process.communicate(timeout=60) == ("Name:\nOld time:\nNew time:\n", "")
 
 
+def test_a_report_that_nobody_is_left_to_read_counts_as_changed_again(cention: Shell) -> None:
+    cention.run(*NEW)
+    process = cention.process("dirty", "walk", "--json")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(timeout=60) == 1
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+    assert cention.json("dirty", "list") == [511055]
+    process.stderr.close()
+    assert process.stdin is not None
+    process.stdin.close()
+
+
 def test_help_loads_none_of_the_commands() -> None:
     code = (
         "import sys; from click.testing import CliRunner; from bridge.cli import main;"

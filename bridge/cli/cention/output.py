@@ -66,7 +66,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         return
     made = Table()
     for heading in headings:
-        made.add_column(heading, overflow="fold", no_wrap=heading == headings[0])
+        made.add_column(heading, overflow="fold")
     for row in every:
         made.add_row(*(Text(plain(value)) for value in row))
     console.print(made)
@@ -79,7 +79,7 @@ def facts(pairs: Iterable[tuple[str, object]]) -> None:
     from rich.text import Text
 
     made = Table(show_header=False)
-    made.add_column(no_wrap=True)
+    made.add_column(overflow="fold")
     made.add_column(overflow="fold")
     for name, value in pairs:
         if value is not None and value != ():
