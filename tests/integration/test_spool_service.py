@@ -204,6 +204,12 @@ async def test_stories_go_on_in_order_through_outages(tmp_path: Path, harm: Harm
 async def test_a_redis_that_hangs_costs_its_time_limit_once(tmp_path: Path) -> None:
     async with bench(tmp_path, redis__timeout_s=2.0) as b:
         assert (await b.post(inbound("first", PAIR)))[0] == 202
+
+        async def settled() -> bool:
+            return (await b.get("/v1/calls/first"))[1]["errandId"] is not None
+
+        # Else its settle might hang too, for as long as the short lease: then it would be told twice, as it must.
+        await eventually(settled, "the first errand is settled")
         await _paused(b.redis)
         answers = await asyncio.gather(*(b.post(inbound(f"c-{number}", (1, number))) for number in range(30)))
         assert {(status, spooled) for status, _, spooled in answers} == {(202, "true")}
@@ -213,7 +219,7 @@ async def test_a_redis_that_hangs_costs_its_time_limit_once(tmp_path: Path) -> N
                 assert (await b.get("/readyz"))[0] == 200
         await _resumed(b.redis)
         await b.drained()
-        await eventually(lambda: len(b.sandbox.arrivals) == 31)
+        await eventually(lambda: len(b.sandbox.arrivals) == 31, "each call has one errand")
 
 
 async def test_a_probe_is_answered_soon_while_redis_hangs(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from tests.memory import Memory
 PAIRS = [Pair(1, 1), Pair(1, 2), Pair(2, 1)]
 POLICY = Policy()
 LEASE_MS, GRACE_MS, AGE_MS = 1_000, 5_000, 60_000
+DONE = (Commit.OK, Commit.LEASED)
 RETENTION = Retention(seen_ms=10**9, ended_ms=10**9, age_ms=AGE_MS, grace_ms=GRACE_MS)
 
 
@@ -40,6 +41,26 @@ class Begun:
     event: CallEvent
     loaded: Loaded
     decision: Decision
+
+
+class Place:
+    """One client's worker, which has a place whenever it is told so, and leases what comes with a commit."""
+
+    def __init__(self, machine: "StoreMachine", client: int) -> None:
+        self.machine, self.client, self.free, self.kept = machine, client, False, 0
+
+    def offer(self, shard: int) -> int:
+        self.kept += self.free
+        return LEASE_MS if self.free else 0
+
+    def take(self, delivery: Delivery) -> None:
+        self.kept -= 1
+        assert delivery.attempt == 1
+        assert not delivery.in_doubt
+        self.machine.lease(self.client, delivery)
+
+    def forgo(self) -> None:
+        self.kept -= 1
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -66,6 +87,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.leased: list[dict[Pair, tuple[Delivery, int]]] = [{}, {}]
         self.handed: set[str] = set()
         self.number = 0
+        self.places = [Place(self, client) for client in (0, 1)]
+        for store, place in zip(self.stores, self.places, strict=True):
+            store.hand_to(place)
 
     async def connect(self) -> Connection:
         return Connection(self.server.url, timeout_s=5)
@@ -76,7 +100,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def commit(self, client: int, begun: Begun) -> Commit:
         result = self.loop.run_until_complete(self.stores[client].commit(begun.event, begun.loaded, begun.decision))
-        if result is Commit.OK:
+        if result in DONE:
             # The commit is the moment that counts: the model takes the event now, whatever was loaded before.
             effects = self.model.take(begun.event)
             own = [effect for effect in effects if effect.pair == begun.event.pair]
@@ -95,7 +119,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         decision = decide(loaded.calls, event, POLICY)
         if told_model:
-            assert self.loop.run_until_complete(store.commit(event, loaded, decision)) is Commit.OK
+            assert self.loop.run_until_complete(store.commit(event, loaded, decision)) in DONE
         elif decision.call.state is not CallState.UNSEEN:
             self.commit(client, Begun(event, loaded, decision))
 
@@ -121,9 +145,10 @@ class StoreMachine(RuleBasedStateMachine):
         call=st.sampled_from(["a", "b"]),
         direction=st.sampled_from(Direction),
         again=st.booleans(),
+        recalled=st.booleans(),
     )
     def load_and_decide(
-        self, kind: EventKind, pair: Pair, to: Pair, call: str, direction: Direction, again: bool
+        self, kind: EventKind, pair: Pair, to: Pair, call: str, direction: Direction, again: bool, recalled: bool
     ) -> None:
         client = self.begun.index(None)
         if kind is EventKind.TRANSFERRED and to == pair:
@@ -131,10 +156,17 @@ class StoreMachine(RuleBasedStateMachine):
         if not again or self.number == 0:
             self.number += 1
         event = self.make(kind, pair, call, to, direction, f"event-{pair}-{self.number}")
-        loaded = self.loop.run_until_complete(self.stores[client].load(event))
-        assert loaded.seen == (event.event_id in self.model.seen)
+        if recalled:
+            loaded = self.stores[client].recall(event)
+        else:
+            loaded = self.loop.run_until_complete(self.stores[client].load(event))
+            assert loaded.seen == (event.event_id in self.model.seen)
         if not loaded.seen:
             self.begun[client] = Begun(event, loaded, decide(loaded.calls, event, POLICY))
+
+    @rule(client=st.integers(0, 1), free=st.booleans())
+    def a_worker_has_a_place(self, client: int, free: bool) -> None:
+        self.places[client].free = free
 
     @precondition(lambda self: any(self.begun))
     @rule(client=st.integers(0, 1))
@@ -167,11 +199,14 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(client=st.integers(0, 1))
     def claim(self, client: int) -> None:
         for delivery in self.loop.run_until_complete(self.outboxes[client].claim(range(16), 2)):
-            pair = delivery.effect.pair
-            for other in self.leased:
-                held = other.get(pair)
-                assert held is None or held[1] <= self.now, "a lane is leased to one client at a time"
-            self.leased[client][pair] = (delivery, self.now + LEASE_MS)
+            self.lease(client, delivery)
+
+    def lease(self, client: int, delivery: Delivery) -> None:
+        pair = delivery.effect.pair
+        for other in self.leased:
+            held = other.get(pair)
+            assert held is None or held[1] <= self.now, "a lane is leased to one client at a time"
+        self.leased[client][pair] = (delivery, self.now + LEASE_MS)
 
     @precondition(lambda self: any(self.leased))
     @rule(data=st.data(), settlement=st.sampled_from([*Settlement, Settlement.DELIVERED]), go_on=st.booleans())
@@ -225,6 +260,10 @@ class StoreMachine(RuleBasedStateMachine):
             assert self.delivered[pair] + self.queue(pair) == self.expected[pair]
         listed, _ = self.loop.run_until_complete(self.reads.active(lambda _: True, 100))
         assert len(listed) == sum(len(self.model.active(pair)) for pair in PAIRS)
+
+    @invariant()
+    def no_place_is_kept_for_nothing(self) -> None:
+        assert all(place.kept == 0 for place in getattr(self, "places", []))
 
     @invariant()
     def nothing_overtakes_its_hand_over(self) -> None:

@@ -1,0 +1,142 @@
+"""Decisions on what is remembered of a pair, and deliveries that are leased with their commit."""
+
+import pytest
+
+from bridge.calls.events import EventKind, Pair
+from bridge.calls.state import CallState
+from bridge.store import calls as calls_module
+from bridge.store.calls import Commit
+from bridge.store.deliveries import Delivery
+from bridge.store.embedded import EmbeddedRedis
+from tests.integration.delivery_support import Gate, working
+from tests.integration.store_support import INBOUND, A, B, Bench, bench
+
+
+class Place:
+    """A worker with so many places."""
+
+    def __init__(self, places: int) -> None:
+        self.places, self.taken, self.forgone = places, list[Delivery](), 0
+
+    def offer(self, shard: int) -> int:
+        self.places -= 1
+        return 1000 if self.places >= 0 else 0
+
+    def take(self, delivery: Delivery) -> None:
+        self.taken.append(delivery)
+
+    def forgo(self) -> None:
+        self.forgone += 1
+
+
+async def committed(store: Bench, kind: EventKind, call_id: str = "c-1") -> Commit:
+    """Recall, decide, commit."""
+    event = store.event(kind, A, call_id, facts=INBOUND)
+    return await store.commit(event, store.calls.recall(event))
+
+
+async def test_what_another_replica_did_is_found_out_by_the_commit(redis: EmbeddedRedis) -> None:
+    async with bench(redis.url) as one, bench(redis.url) as other:
+        assert await committed(one, EventKind.STARTED) is Commit.OK
+        assert await committed(one, EventKind.ANSWERED) is Commit.OK
+        other._number = 10
+        assert await committed(other, EventKind.HELD) is Commit.CONFLICT, "it knew nothing of the pair"
+        assert await committed(other, EventKind.HELD) is Commit.OK, "the conflict told it"
+        one._number = 20
+        assert await committed(one, EventKind.RETRIEVED) is Commit.CONFLICT, "what it remembered is old"
+        event = one.event(EventKind.RETRIEVED)
+        assert one.calls.recall(event).calls["c-1"].state is CallState.HELD
+
+
+async def test_a_call_that_is_over_is_not_opened_again_where_its_pair_is_forgotten(redis: EmbeddedRedis) -> None:
+    async with bench(redis.url) as one, bench(redis.url) as other:
+        await one.start()
+        await one.end()
+        await one.raw("DEL", one.keys.pair(A))  # as an hour later
+        other._number = 10
+        event = other.event(EventKind.ANSWERED, facts=INBOUND)
+        assert await other.commit(event, other.calls.recall(event)) is Commit.CONFLICT
+        recalled = other.calls.recall(event)
+        assert recalled.calls["c-1"].state is CallState.ENDED
+        assert await other.commit(event, recalled) is Commit.OK
+        assert await other.reads.pair(A) == []
+
+
+async def test_no_two_writes_have_the_same_version(redis: EmbeddedRedis) -> None:
+    """A failover loses the last write; another replica writes in its place; what was lost must not pass for it."""
+    async with bench(redis.url) as one, bench(redis.url) as other:
+        await one.start(A, "c-1")
+        before = await one.raw("GET", one.keys.pair(A))
+        await one.start(A, "lost")
+        await one.raw("SET", one.keys.pair(A), before.encode("utf-8", "surrogateescape"))
+        other._number = 10
+        await other.start(A, "c-2")
+        one._number = 20
+        assert await committed(one, EventKind.ENDED, "c-1") is Commit.CONFLICT
+        assert await committed(one, EventKind.ENDED, "c-1") is Commit.OK
+        assert [read.call.call_id for read in await one.reads.pair(A)] == ["c-2"]
+
+
+async def test_so_many_pairs_are_remembered_and_those_used_last_stay(
+    redis: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls_module, "PAIRS_REMEMBERED", 2)
+    async with bench(redis.url) as store:
+        for pair in (A, B, A, Pair(3, 3)):
+            await store.take(store.event(EventKind.STARTED, pair, facts=INBOUND))
+        known = {pair: bool(store.calls.recall(store.event(EventKind.ENDED, pair)).version) for pair in (A, B)}
+        assert known == {A: True, B: False}
+
+
+async def test_a_delivery_is_leased_with_its_commit_where_a_worker_has_a_place(redis: EmbeddedRedis) -> None:
+    async with bench(redis.url) as store:
+        place = Place(1)
+        store.calls.hand_to(place)
+        assert await committed(store, EventKind.STARTED) is Commit.LEASED
+        (delivery,) = place.taken
+        assert (delivery.attempt, delivery.in_doubt, delivery.created_at) == (1, False, store.now)
+        assert await store.claim() == {}, "it is leased"
+        assert (await store.delivery(delivery.effect))["attempts"] == "1"
+        store.now += 1000
+        assert (await store.claim())[A].in_doubt, "the lease ended, and nobody knows what was done"
+
+
+async def test_what_waits_in_the_lane_comes_first(redis: EmbeddedRedis) -> None:
+    async with bench(redis.url) as store:
+        await store.start()
+        place = Place(1)
+        store.calls.hand_to(place)
+        assert await committed(store, EventKind.ENDED) is Commit.OK
+        assert (place.taken, place.forgone) == ([], 1)
+        assert (await store.claim())[A].effect.kind == "open_errand"
+
+
+async def test_a_place_is_given_up_where_nothing_was_committed(redis: EmbeddedRedis) -> None:
+    async with bench(redis.url) as one, bench(redis.url) as other:
+        await one.start()
+        place = Place(5)
+        other.calls.hand_to(place)
+        other._number = 10
+        assert await committed(other, EventKind.STARTED, "c-2") is Commit.CONFLICT
+        assert await committed(other, EventKind.UPDATED) is Commit.OK, "which tells nobody, and asks for no place"
+        assert (place.taken, place.forgone, place.places) == ([], 1, 4)
+
+
+async def test_a_worker_offers_no_more_places_than_it_has(redis: EmbeddedRedis) -> None:
+    gate = Gate()
+    async with gate.cention() as url, working(redis.url, concurrency=2, cention_url=url) as work:
+        work.store.calls.hand_to(work.worker)
+        pairs = [Pair(9, number) for number in range(5)]
+        done = [
+            await work.store.commit(event, work.store.calls.recall(event))
+            for pair in pairs
+            for event in [work.store.event(EventKind.STARTED, pair, f"c-{pair}", facts=INBOUND)]
+        ]
+        assert done == [Commit.LEASED] * 2 + [Commit.OK] * 3
+        work.worker.wake_all()
+        gate.open.set()
+        await work.idle()
+        for pair in pairs:
+            assert await work.outcomes(f"c-{pair}") == ["delivered"]
+        assert gate.most == 2
+    assert work.worker.offer(0) == 0, "it was told to stop"
