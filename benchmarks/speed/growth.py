@@ -18,7 +18,7 @@ from benchmarks.speed.children import memory_mb
 from benchmarks.speed.figures import percentile, spread
 from benchmarks.speed.growth_backlog import drained
 from benchmarks.speed.load import Plan
-from benchmarks.speed.memory import by_kind, used_memory
+from benchmarks.speed.memory import by_kind, quiet, used_memory
 from benchmarks.speed.output import begin, console, finish, json_option, rounds_option, run, table
 from benchmarks.speed.runs import Stage, staged
 from benchmarks.speed.subjects import bridge
@@ -52,6 +52,7 @@ async def at_sizes(options: Options) -> list[dict[str, Any]]:
             before, kinds_before = await used_memory(redis), await by_kind(redis)
             filled_s = await fill(stage, size - there)
             added, there = size - there, size
+            await quiet(redis)
             after, kinds = await used_memory(redis), await by_kind(redis)
             row: dict[str, Any] = {
                 "active_calls": size,

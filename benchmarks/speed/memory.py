@@ -4,6 +4,7 @@ The kinds are those of `bridge.store.keys`. Part of what a key takes in Redis' o
 the kinds come to less than `used_memory`.
 """
 
+import asyncio
 from collections import defaultdict
 from typing import Any
 
@@ -23,6 +24,12 @@ async def used_memory(redis: Redis) -> int:
     """Bytes that Redis holds, its own needs included."""
     info: dict[str, Any] = await redis.info("memory")
     return int(info["used_memory"])
+
+
+async def quiet(redis: Redis) -> None:
+    """Returns when Redis rewrites its append-only file no more: what filled it up set that off, and it takes a core."""
+    while (info := await redis.info("persistence"))["aof_rewrite_in_progress"] or info["aof_rewrite_scheduled"]:
+        await asyncio.sleep(0.2)
 
 
 def kind_of(key: str) -> str:

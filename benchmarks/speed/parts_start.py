@@ -39,7 +39,7 @@ async def start_parts(starts: int) -> dict[str, Any]:
                 await fleet.stop()
     for _ in range(starts):
         plain.append(await _python("pass"))
-        imports.append(await _python("import bridge.app, bridge.cli"))
+        imports.append(await _python("import bridge.app"))
     return {
         "ready_s": spread(ready),
         "memory_mb": spread(memory),
@@ -58,7 +58,7 @@ async def _python(code: str) -> float:
 
 async def _imports() -> dict[str, float]:
     """The packages of others whose import, with what they import first, takes longest: name to ms."""
-    command = ("-X", "importtime", "-c", "import bridge.app, bridge.cli")
+    command = ("-X", "importtime", "-c", "import bridge.app")
     process = await asyncio.create_subprocess_exec(
         sys.executable, *command, cwd=ROOT, stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
     )

@@ -1,8 +1,9 @@
 """Bar charts as SVG: a few rectangles and words, in colours that do in light and dark. Knows no figures."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from math import floor, log10
 
 WIDTH, LEFT, RIGHT, TOP = 860, 270, 130, 46
 BAR, GAP, GROUP_GAP = 18, 6, 14
@@ -39,11 +40,22 @@ class Bar:
     greatest: float = 0.0
 
 
-def bars(title: str, groups: Sequence[Sequence[Bar]], *, note: str = "") -> str:
-    """Groups of bars, one below the other, on one scale."""
+def bars(title: str, groups: Sequence[Sequence[Bar]], *, note: str = "", powers: bool = False) -> str:
+    """Groups of bars, one below the other, on one scale.
+
+    Args:
+        powers: a scale of powers of ten, that begins at the one below the least figure.
+    """
     every = [bar for group in groups for bar in group]
-    most = max((max(bar.value, bar.greatest) for bar in every), default=1.0) or 1.0
-    scale = (WIDTH - LEFT - RIGHT) / most
+    figures = [figure for bar in every for figure in (bar.value, bar.least, bar.greatest) if figure > 0] or [1.0]
+    first = floor(log10(min(figures)))
+    full = log10(max(figures)) - first if powers else max(figures)
+
+    def scale(figure: float) -> float:
+        if powers:
+            figure = log10(figure) - first if figure > 0 else 0.0
+        return figure / (full or 1.0) * (WIDTH - LEFT - RIGHT)
+
     parts, y = [], TOP
     for group in groups:
         for bar in group:
@@ -64,15 +76,15 @@ def bars(title: str, groups: Sequence[Sequence[Bar]], *, note: str = "") -> str:
     return head + "\n".join(parts) + "\n</svg>\n"
 
 
-def _bar(bar: Bar, y: float, scale: float) -> str:
-    length, middle = bar.value * scale, y + BAR / 2
-    end = max(bar.value, bar.greatest) * scale
+def _bar(bar: Bar, y: float, scale: Callable[[float], float]) -> str:
+    length, middle = scale(bar.value), y + BAR / 2
+    end = scale(max(bar.value, bar.greatest))
     parts = [
         f'  <text class="text" x="{LEFT - 10}" y="{middle + 4.5:.1f}" text-anchor="end">{escape(bar.label)}</text>',
         f'  <rect class="{bar.colour}" x="{LEFT}" y="{y:.1f}" width="{max(length, 1):.1f}" height="{BAR}" rx="2"/>',
     ]
     if bar.greatest > bar.least:
-        at = [LEFT + each * scale for each in (bar.least, bar.greatest)]
+        at = [LEFT + scale(each) for each in (bar.least, bar.greatest)]
         parts.append(
             f'  <path class="line" d="M{at[0]:.1f} {middle}H{at[1]:.1f}'
             f'M{at[0]:.1f} {middle - 4}v8M{at[1]:.1f} {middle - 4}v8"/>'

@@ -36,7 +36,7 @@ class Sampler:
             return  # an import: it starts yet
         self.packages[package_of(frame.f_code.co_filename)] += 1
         module = "" if outer is None else outer.f_globals.get("__name__", "")
-        if outer is None or module.startswith("bridge.cli"):  # that is what runs the loop
+        if outer is None or module.startswith(("bridge.cli", "bridge.runtime.loop")):  # that is what runs the loop
             self.functions["none: the loop, and what servers and clients do for themselves"] += 1
         else:
             self.functions[f"{module}.{outer.f_code.co_qualname}"] += 1

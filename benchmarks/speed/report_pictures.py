@@ -31,7 +31,12 @@ def latency(results: Results) -> str | None:
             label, words = f"{percent}, {name}", f"{took.median:,.1f} ms"
             group.append(Bar(label, took.median, words, _colour(name), took.least, took.greatest))
         groups.append(group)
-    return bars("From an event to Cention, open loop, ms", groups, note="From when the event was due.")
+    return bars(
+        "From an event to Cention, open loop, ms",
+        groups,
+        note="From when the event was due. The scale is logarithmic.",
+        powers=True,
+    )
 
 
 def growth(results: Results) -> str | None:
@@ -41,7 +46,7 @@ def growth(results: Results) -> str | None:
     group = []
     for row in results["growth"]["sizes"]:
         rate = spread_of(row["delivered_per_s"])
-        words = f"{rate.median:,.0f}/s, {row['bytes_per_call']:,.0f} bytes a call"
+        words = f"{rate.median:,.0f}/s"
         label = f"{row['active_calls']:,} active calls"
         group.append(Bar(label, rate.median, words, "ours", rate.least, rate.greatest))
     return bars("Events a second, by active calls", [group])
