@@ -142,6 +142,8 @@ async def _show_arrivals(service: "Service") -> None:
 def _words(arrival: "Arrival") -> str:
     if arrival.endpoint == "c3_end_obcall":
         return "outbound call ended"
+    if arrival.endpoint == "c3_contact_cards":
+        return "contact card"
     if arrival.end_session:
         return f"session ended, errand {arrival.errand_id}"
     return f"new errand {arrival.errand_id}"

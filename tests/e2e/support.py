@@ -78,9 +78,11 @@ def ended(call_id: str, pair: tuple[int, int], **more: Any) -> dict[str, Any]:
 
 
 def told(sandbox: Sandbox) -> list[str]:
-    """What reached Cention, in the order of its arrival, in the words of the traces."""
+    """What reached Cention because of calls, in the order of its arrival, in the words of the traces."""
     words = []
     for arrival in sandbox.arrivals:
+        if arrival.endpoint == "c3_contact_cards":
+            continue
         what = {"c3_end_obcall": "end-obcall", "c3_end_errands": "close"}.get(
             arrival.endpoint, "end-session" if arrival.end_session else "open"
         )

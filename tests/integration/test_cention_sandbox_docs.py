@@ -97,7 +97,7 @@ async def test_the_line_that_logs_in_works(reader: Reader) -> None:
 
 async def test_the_example_of_a_test_runs(tmp_path: Path) -> None:
     async def take(_request: web.Request) -> web.Response:
-        return web.Response(status=202)
+        return web.Response(status=200)
 
     async def call(base_url: str) -> None:
         async with aiohttp.ClientSession() as session:
