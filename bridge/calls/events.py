@@ -80,6 +80,8 @@ class Facts:
 
     def updated_by(self, newer: "Facts") -> "Facts":
         """These facts with every one that `newer` tells put in its place."""
+        if self is NOTHING_TOLD:
+            return newer
         told = {name: value for name in FACT_NAMES if (value := getattr(newer, name)) is not None}
         return replace(self, **told) if told else self
 

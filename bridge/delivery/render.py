@@ -5,6 +5,7 @@ Source: Cention API, "integrationData" and "End Outbound Call"; contract section
 """
 
 import re
+from collections.abc import Mapping
 from string import Template
 
 from bridge.calls.effects import Effect
@@ -23,13 +24,35 @@ class CannotRender(Exception):
     """The effect lacks what its document must have; the text says what."""
 
 
+class Text:
+    """A template over an effect's words, taken apart once: `string.Template` does it anew at each use, for 4 µs."""
+
+    def __init__(self, template: str) -> None:
+        self._parts: list[tuple[str, str, str]] = []
+        """What stands before each name, the name, and the name as it is written; "" in the last, which has none."""
+        text, end = "", 0
+        for found in Template.pattern.finditer(template):
+            text += template[end : found.start()]
+            end = found.end()
+            if name := found["named"] or found["braced"]:
+                self._parts.append((text, name, found[0]))
+                text = ""
+            else:
+                text += "$" if found["escaped"] else found[0]
+        self._parts.append((text + template[end:], "", ""))
+
+    def filled(self, words: Mapping[str, str]) -> str:
+        """The text; a name that there is no word for stays as it is written."""
+        return "".join([text + words.get(name, written) for text, name, written in self._parts])
+
+
 class Renderer:
     """Renders effects under one set of `calls.default_queue_*`, `calls.close_user_*` and `errand.*`."""
 
     def __init__(
         self, *, subject: str, body: str, queue_name: str, queue_number: str, close_user: tuple[str, str]
     ) -> None:
-        self._subject, self._body = Template(subject), Template(body)
+        self._subject, self._body = Text(subject), Text(body)
         self._queue_name, self._queue_number = queue_name, queue_number
         self._close_user = close_user
 
@@ -49,8 +72,8 @@ class Renderer:
                 message_id=effect.effect_id,
                 name=name or "",
                 sender=number or WITHHELD,
-                subject=self._subject.safe_substitute(words),
-                body=self._body.safe_substitute(words),
+                subject=self._subject.filled(words),
+                body=self._body.filled(words),
             ),
             integration_data=IntegrationData(
                 integration_name=INTEGRATION,
@@ -78,7 +101,7 @@ class Renderer:
         if errand_id is None or not _ERRAND_ID.fullmatch(errand_id):
             raise CannotRender("errand_id is missing: Cention has not told the id of the errand that is to be closed")
         user_type, user_id = self._close_user
-        subject = self._subject.safe_substitute(self._words(effect))
+        subject = self._subject.filled(self._words(effect))
         answer = Answer(user_type=user_type, user_id=user_id, subject=subject, body="", html_body="")
         return EndErrand(errand_id=int(errand_id), answer=answer)
 

@@ -22,7 +22,7 @@ import orjson
 
 from bridge.calls.effects import Effect, EffectKind
 from bridge.calls.events import NOTHING_TOLD, Pair
-from bridge.runtime.clock import now_ms, rfc3339
+from bridge.runtime.clock import now_ms
 from bridge.store.calls import ServerTime, redis_time
 from bridge.store.connection import SCRIPTS, Connection, scored
 from bridge.store.keys import (
@@ -169,7 +169,7 @@ class CallbackStore:
         """
         keys, keep, shard, callback_id = self._keys, self._keep, place.shard, callback.callback_id
         call = None if place.call is None else member(*place.call)
-        told = {"at": rfc3339(now_ms()), "callback": callback_id, **callback.told}
+        told = {"at": now_ms(), "callback": callback_id, **callback.told}
         args = [
             self._now(), callback_id, keep.seen_ms, keep.age_ms, -(-keep.kept // SHARDS),
             b"" if call is None else dump_entry(told), keep.timeline_entries, keys.shard(shard),

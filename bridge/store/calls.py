@@ -18,7 +18,7 @@ from typing import Any
 from bridge.calls.decide import Decision
 from bridge.calls.events import CallEvent, EventKind, Pair
 from bridge.calls.state import LIVE, OVER, Call, Timer
-from bridge.runtime.clock import monotonic, now_ms, rfc3339
+from bridge.runtime.clock import monotonic, now_ms
 from bridge.store.connection import SCRIPTS, Command, Connection, unless_all_failed
 from bridge.store.deliveries import Delivery, Taker
 from bridge.store.keys import (
@@ -276,10 +276,10 @@ def _entry(event: CallEvent, decision: Decision) -> bytes:
     """An event's timeline entry: what came, and what was made of it."""
     return dump_entry(
         {
-            "at": rfc3339(now_ms()),
+            "at": now_ms(),
             "eventId": event.event_id,
             "type": event.kind,
-            "occurredAt": rfc3339(event.occurred_at),
+            "occurredAt": event.occurred_at,
             "from": decision.was,
             "to": decision.call.state,
             **({"effects": [effect.effect_id for effect in decision.effects]} if decision.effects else {}),

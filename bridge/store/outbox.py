@@ -11,7 +11,7 @@ from secrets import token_hex
 
 from bridge.calls.effects import Effect
 from bridge.calls.events import Pair
-from bridge.runtime.clock import monotonic, now_ms, rfc3339
+from bridge.runtime.clock import monotonic, now_ms
 from bridge.runtime.logs import get_logger
 from bridge.store.calls import Retention, ServerTime, redis_time
 from bridge.store.connection import SCRIPTS, Connection, scored, unless_all_failed
@@ -107,7 +107,7 @@ class Outbox:
         effect, keys, keep = delivery.effect, self._keys, self._retention
         pair, call_id = effect.pair, effect.call_id
         shard = shard_of(pair)
-        written = b"" if entry is None else dump_entry({"at": rfc3339(now_ms()), **entry})
+        written = b"" if entry is None else dump_entry({"at": now_ms(), **entry})
         found_by = keep.errand_ms if errand_id and _ERRAND_ID.fullmatch(errand_id) else 0
         script = SCRIPTS["settle"].call(
             [

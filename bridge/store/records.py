@@ -14,6 +14,7 @@ from bridge.calls.effects import Effect, EffectKind
 from bridge.calls.events import FACT_NAMES, CallEvent, Direction, EventKind, Facts, Pair
 from bridge.calls.state import Call, CallState
 from bridge.calls.verdicts import Fault, Rejection
+from bridge.runtime.clock import rfc3339
 from bridge.store.packing import pack, unpack
 
 
@@ -91,13 +92,14 @@ def load_pair(raw: str) -> tuple[str, dict[str, dict[str, Any]]]:
 
 
 def dump_entry(entry: dict[str, Any]) -> bytes:
-    """A timeline entry."""
+    """A timeline entry, its times in ms since the epoch."""
     return pack(orjson.dumps(entry))
 
 
 def load_entry(raw: str) -> dict[str, Any]:
+    """A timeline entry, its times as RFC 3339: they are written at every event, and read by few."""
     entry: dict[str, Any] = orjson.loads(unpack(raw))
-    return entry
+    return entry | {name: rfc3339(entry[name]) for name in ("at", "occurredAt") if name in entry}
 
 
 def dump_effect(effect: Effect) -> bytes:

@@ -1,6 +1,7 @@
 """Effects as documents: where each fact goes, what stands in for a missing one, and the JSON type of every member."""
 
 from dataclasses import replace
+from string import Template
 from typing import Any
 
 import orjson
@@ -12,7 +13,7 @@ from bridge.calls.effects import Effect, EffectKind
 from bridge.calls.events import FACT_NAMES, Direction, Facts, Pair
 from bridge.cention.documents import END_ERRANDS, NEW_ERRANDS, Attributes, request_body
 from bridge.cention.sandbox.checks import Refused, checked
-from bridge.delivery.render import WITHHELD, CannotRender, Renderer
+from bridge.delivery.render import WITHHELD, CannotRender, Renderer, Text
 from bridge.settings import TEMPLATE_FIELDS
 
 RENDERER = Renderer(
@@ -216,3 +217,8 @@ def test_the_sandbox_takes_whatever_is_rendered(facts: Facts, device_id: int, ex
     types = {name: type(value) for name, value in data.items()}
     expected = dict.fromkeys(types, str) | {"deviceId": int, "extensionId": int, "endSession": bool}
     assert types == expected | ({"extraData": dict} if "extraData" in types else {})
+
+
+@given(st.text("ab${}_ å", max_size=30), st.dictionaries(st.sampled_from(["a", "b", "ab", "_"]), st.text(max_size=3)))
+def test_texts_are_filled_as_string_template_fills_them(template: str, words: dict[str, str]) -> None:
+    assert Text(template).filled(words) == Template(template).safe_substitute(words)
