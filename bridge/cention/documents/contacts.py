@@ -14,6 +14,8 @@ from bridge.cention.documents.base import Attributes, JsonInteger
 
 CONTACT_CARDS = "c3_contact_cards"
 """Endpoint and resource type. Source: Cention API, "Contact Cards"."""
+CHANNELS = ("email", "facebook", "vk", "line", "voice")
+"""The lists of addresses that a card has. Source: Cention API, "Contact Cards", `contacts`."""
 
 _VOICE = re.compile(r"\+[1-9][0-9]{0,14}")
 

@@ -18,6 +18,8 @@ from pydantic import Field, ValidationError
 
 from bridge.cention.documents.base import Document, JsonInteger
 
+LOGIO = "logio"
+"""Endpoint, below `capi/custom/`. Source: Cention API, "Cention Logio (login & logout) API"."""
 LogioFormat = Literal["csv", "json"]
 """Source: Cention API, "API Query Parameters", `format`."""
 

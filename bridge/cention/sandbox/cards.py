@@ -17,8 +17,6 @@ from bridge.cention.sandbox.bounded import Bounded
 
 FIRST_CARD_ID = 13
 """The id in the documentation's sample."""
-CHANNELS = ("email", "facebook", "vk", "line", "voice")
-"""Source: Cention API, "Contact Cards", `contacts`."""
 
 _CARDS_MAX = 100_000
 _CARDS_BYTES_MAX = 64 * 2**20

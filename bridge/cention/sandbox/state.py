@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from bridge.cention.documents import (
+    CONTACT_CARDS,
     END_ERRANDS,
     END_OBCALL,
     NEW_ERRANDS,
@@ -123,7 +124,7 @@ class State:
 
     def contact_card(self, *, cut: bool) -> None:
         """Records that a contact card arrived; what it holds is kept elsewhere."""
-        self._arrived("c3_contact_cards", cut=cut, errand=None)
+        self._arrived(CONTACT_CARDS, cut=cut, errand=None)
 
     def read_report(self, errand_id: int) -> tuple[Errand, bool] | None:
         """The errand and whether it was dirty, which it is no longer; None where there is none with that id."""

@@ -6,11 +6,10 @@ import click
 import orjson
 
 from bridge.cention.documents import CONTACT_CARDS, ContactCard
+from bridge.cention.documents.contacts import CHANNELS
 from bridge.cli.cention.call import Call, connected
 from bridge.cli.cention.given import checked, instead, json_file_option, read, told
 from bridge.cli.cention.output import facts, print_json
-
-CHANNELS = ("email", "facebook", "vk", "line", "voice")
 
 
 def _pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

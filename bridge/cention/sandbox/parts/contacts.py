@@ -5,10 +5,10 @@ from typing import Any
 
 from aiohttp import web
 
-from bridge.cention.documents.contacts import CONTACT_CARDS, ContactCard, CustomContact
+from bridge.cention.documents.contacts import CHANNELS, CONTACT_CARDS, ContactCard, CustomContact
 from bridge.cention.documents.contacts import Contacts as ContactsTold
 from bridge.cention.sandbox.asked import Asked, Served, created
-from bridge.cention.sandbox.cards import CHANNELS, Card, CardFull, Cards
+from bridge.cention.sandbox.cards import Card, CardFull, Cards
 from bridge.cention.sandbox.checks import Refused, checked
 from bridge.cention.sandbox.state import State
 

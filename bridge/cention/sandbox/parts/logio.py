@@ -2,17 +2,16 @@
 
 import csv
 import io
+from typing import get_args
 
 import orjson
 from aiohttp import web
 
+from bridge.cention.documents.logio import LOGIO, LogioFormat
 from bridge.cention.sandbox.asked import Asked, Served
 from bridge.cention.sandbox.checks import Refused
 from bridge.cention.sandbox.logins import Login, Logins
 from bridge.runtime.clock import now_ms
-
-LOGIO = "logio"
-"""Endpoint, below `capi/custom/`. Source: Cention API, "Cention Logio"."""
 
 _DEFAULT_S = 7 * 24 * 3600
 _TIME_MAX = 2**53
@@ -31,7 +30,7 @@ class ServedLogins:
     def _logio(self, asked: Asked) -> web.Response:
         now_s = now_ms() // 1000
         form = asked.text("format") or "csv"
-        if form not in ("csv", "json"):
+        if form not in get_args(LogioFormat):
             raise Refused(400, ("", "format must be csv or json"))
         last = _seconds(asked, "to", now_s)
         first = _seconds(asked, "from", now_s - _DEFAULT_S)
