@@ -23,7 +23,7 @@ from bridge import __version__
 from bridge.cention.answer import Answer, failure_of, outcome_of
 from bridge.cention.documents import MEDIA_TYPE
 from bridge.cention.outcome import Failure, Outcome, Rejected, TryLater, Unauthorised, Unknown
-from bridge.cention.words import reason_of
+from bridge.cention.words import reason_of, trouble_of
 
 BODY_BYTES_MAX = 65_536
 """No answer of an endpoint that creates or ends something is longer; what is beyond is not read."""
@@ -75,7 +75,7 @@ class Streamed:
         except TimeoutError:
             return Unknown(f"the answer broke off: nothing more within {self._idle_s:g} s")
         except (aiohttp.ClientError, OSError) as error:
-            return Unknown(reason_of(f"the answer broke off: {error or type(error).__name__}", b"", self._token))
+            return Unknown(reason_of(f"the answer broke off: {trouble_of(error)}", b"", self._token))
 
 
 class Transport:
@@ -258,7 +258,7 @@ class Transport:
         except TimeoutError:
             trouble = f"{'no answer' if progress.written else 'not connected'} within {seconds:g} s"
         except (aiohttp.ClientError, OSError) as error:
-            trouble = reason_of(str(error) or type(error).__name__, body, token)
+            trouble = reason_of(trouble_of(error), body, token)
         else:
             return None
         return Unknown(trouble) if progress.written else TryLater(trouble)

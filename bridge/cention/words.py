@@ -7,11 +7,14 @@ five digits or more that was sent, or a word of a person's name. Ids that identi
 """
 
 import html
+import os
 import re
+import ssl
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
+import aiohttp
 import orjson
 
 from bridge.runtime.logs import scrub
@@ -44,6 +47,21 @@ def reason_of(text: str, sent: bytes, token: str) -> str:
     # Ends are cut last: a value that is cut in half would no longer be recognised.
     line = scrub(_without(one_line(text)[: 4 * REASON_CHARS_MAX], sent, token))
     return line if len(line) <= REASON_CHARS_MAX else line[: REASON_CHARS_MAX - 1] + "…"
+
+
+def trouble_of(error: Exception) -> str:
+    """What went wrong with a connection, in words for people. May hold what an exception's text holds.
+
+    The system's word for it: the texts of aiohttp and asyncio say what was tried, and hide why it failed.
+    """
+    at = f" ({error.host}:{error.port})" if isinstance(error, aiohttp.ClientConnectorError) else ""
+    # TLS has numbers of its own, and so has a name that can't be resolved: negative ones.
+    if isinstance(error, OSError) and not isinstance(error, (ssl.SSLError, aiohttp.ClientSSLError)):
+        if error.errno and error.errno > 0:
+            return os.strerror(error.errno) + at
+        if error.strerror:
+            return error.strerror + at
+    return str(error) or type(error).__name__
 
 
 def server_words(status: int, content_type: str, body: bytes) -> str:
@@ -81,6 +99,9 @@ def _error(error: Any) -> str:
     texts = [text for key in ("title", "detail") if isinstance(text := error.get(key), str) and text.strip()]
     if not texts and isinstance(text := error.get("status"), str):
         texts = [text]
+    source = error.get("source")
+    if texts and isinstance(source, dict) and isinstance(at := source.get("pointer"), str) and at.strip():
+        texts.insert(len(texts) - 1, at.removeprefix("/data/attributes/"))  # before what is wrong there
     return ": ".join(dict.fromkeys(texts))
 
 

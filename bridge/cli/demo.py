@@ -140,9 +140,11 @@ async def _show_arrivals(service: "Service") -> None:
 
 
 def _words(arrival: "Arrival") -> str:
-    if arrival.endpoint == "c3_end_obcall":
+    from bridge.cention.documents import CONTACT_CARDS, END_OBCALL
+
+    if arrival.endpoint == END_OBCALL:
         return "outbound call ended"
-    if arrival.endpoint == "c3_contact_cards":
+    if arrival.endpoint == CONTACT_CARDS:
         return "contact card"
     if arrival.end_session:
         return f"session ended, errand {arrival.errand_id}"

@@ -135,6 +135,7 @@ def print_comparison(done: "Comparison", *, as_json: bool) -> None:
     """Prints what was found: a table for people, or JSON."""
     import orjson
 
+    from bridge.cli.cention.output import print_json, table
     from bridge.runtime.clock import rfc3339
 
     found: list[dict[str, Any]] = [
@@ -156,21 +157,22 @@ def print_comparison(done: "Comparison", *, as_json: bool) -> None:
         following = base64.urlsafe_b64encode(orjson.dumps([part, *position])).decode()
     if as_json:
         told = {"findings": found, "read": done.read, "unread": done.unread, "next": following}
-        click.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())
+        print_json(told)
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     if found:
-        table = Table()
-        for heading in ("what", "call", "agent", "errand", "updated", "repaired"):
-            table.add_column(heading, overflow="fold")  # an id that is cut off is none
-        for each in found:
-            agent = f"{each['deviceId']}/{each['extensionId']}"
-            told_in_row = (each["what"], each["callId"], agent, each["errandId"], each["updatedAt"][:19] + "Z")
-            table.add_row(*map(Text, told_in_row), "yes" if each["repaired"] else "no")
-        Console().print(table)
-    click.echo(f"{done.read} errands read, {done.unread} of them without an answer to use; {len(found)} found")
+        rows = (
+            (
+                each["what"],
+                each["callId"],
+                f"{each['deviceId']}/{each['extensionId']}",
+                each["errandId"],
+                f"{each['updatedAt'][:19]}Z",
+                each["repaired"],
+            )
+            for each in found
+        )
+        table(("what", "call", "agent", "errand", "updated", "repaired"), rows)
+    unread = f", {done.unread} of them without an answer to use" if done.unread else ""
+    click.echo(f"{done.read} {'errand' if done.read == 1 else 'errands'} read{unread}; {len(found)} found")
     if following is not None:
         click.echo(f"there is more: --after {following}")

@@ -19,6 +19,7 @@ from bridge.cention.documents.sources import content_type_of
 from bridge.cention.sandbox import Sandbox
 from bridge.cention.sandbox.asked import CLAIMS
 from bridge.cention.sandbox.data import Data, load
+from bridge.cention.words import trouble_of
 from bridge.cli.ports import SANDBOX_PORT
 
 FILES_BYTES_MAX = 20 * 2**20
@@ -118,15 +119,20 @@ def sandbox(
     try:
         asyncio.run(_run(server, host, port, guarded=bool(tokens)))
     except OSError as error:
-        reason = error.strerror or str(error)
         raise click.ClickException(
-            f"can't listen on {host} port {port}: {reason}. Choose another --port (0 takes a free one) or --host."
+            f"can't listen on {host} port {port}: {trouble_of(error)}."
+            " Choose another --port (0 takes a free one) or --host."
         ) from None
 
 
 @sandbox.command()
 @click.argument("errand_id", metavar="ID", type=click.IntRange(min=1))
-@click.option("--url", default=f"http://127.0.0.1:{SANDBOX_PORT}", show_default=True, help="Where the sandbox is.")
+@click.option(
+    "--url",
+    default=f"http://127.0.0.1:{SANDBOX_PORT}",
+    show_default=True,
+    help="Where the sandbox is; its base URL will do.",
+)
 @click.option("--text", help="The answer as plain text.")
 @click.option("--html", help="The answer as HTML; by default made of the text.")
 @click.option("--subject", help="The answer's subject; by default the errand's.")
@@ -160,7 +166,7 @@ def answer(
         raise click.UsageError(f"the files have more than {FILES_BYTES_MAX >> 20} MiB together.")
     given["attachments"] = [_file(path) for path in attachments]
     given["images"] = [_file(path) for path in images]
-    status, told = asyncio.run(_post(f"{url.rstrip('/')}/errands/{errand_id}/answer", given))
+    status, told = asyncio.run(_post(f"{url.partition('/s/')[0].rstrip('/')}/errands/{errand_id}/answer", given))
     if status != 200:
         raise click.ClickException(f"the errand was not answered: {told.get('detail') or f'HTTP status {status}'}")
     if as_json:
@@ -197,7 +203,7 @@ async def _post(url: str, document: dict[str, Any]) -> tuple[int, dict[str, Any]
     except json.JSONDecodeError:
         reason = "what answers there is no sandbox"
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        reason = str(error) or type(error).__name__
+        reason = trouble_of(error)
     raise click.ClickException(f"can't reach a sandbox at {url.partition('/errands/')[0]}: {reason}")
 
 

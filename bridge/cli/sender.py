@@ -9,7 +9,6 @@ Source: contract section 3; RFC 9110 section 10.2.3 (Retry-After).
 """
 
 import asyncio
-import os
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 import aiohttp
 import orjson
 
+from bridge.cention.words import trouble_of
 from bridge.runtime.clock import monotonic, now
 from bridge.runtime.tasks import Tasks
 
@@ -333,11 +333,8 @@ class Sender:
                         return response.status, _settling(response.status, text)
                     trouble = f"HTTP {response.status} {response.reason or ''}".strip()
                     wait_s = retry_after_s(response.headers.get("Retry-After"), now())
-            except aiohttp.ClientConnectorError as error:  # its own text repeats the host and hides the reason
-                why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or "no connection"
-                trouble = f"{why} ({error.host}:{error.port})"
             except (aiohttp.ClientError, TimeoutError) as error:
-                trouble = str(error) or type(error).__name__
+                trouble = trouble_of(error)
             left_s = began + self._give_up_s - monotonic()
             if left_s <= 0:
                 raise SenderFailed(f"gave up after {self._give_up_s:g} s: {trouble}")

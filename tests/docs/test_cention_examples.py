@@ -17,21 +17,12 @@ from bridge.cention.client import CentionClient
 from bridge.cention.outcome import Delivered, Failure, Fetched
 from bridge.cention.sandbox import Sandbox
 from bridge.cention.sandbox.answering import AnswerGiven, AttachedFile
-from bridge.cention.sandbox.data import Logio, example
 from bridge.settings import Claim
 from tests.integration.cention_support import ERRAND
 
 PAGE = Path(__file__).parents[2] / "docs" / "cention-client.md"
 BASE_URL = "https://api.example.com/s/demo"
 TOKENS: dict[str, str] = {claim: f"token-for-{claim}" for claim in get_args(Claim)}
-# The documentation's sample of a response. Source: Cention API, "Cention Logio (login & logout) API".
-LOGIO = [
-    ("sysadmin", 1554108462, "Logout"),
-    ("tester1", 1554108529, "Logout"),
-    ("sysadmin", 1554108536, "Login"),
-    ("sysadmin", 1554108578, "Logout"),
-    ("tester1", 1554108586, "Login"),
-]
 
 
 class Example(NamedTuple):
@@ -61,10 +52,8 @@ PROGRAM = SECTIONS.pop("The Cention client")
 
 @pytest.fixture
 async def base_url() -> AsyncIterator[str]:
-    """A sandbox with its example data, the sample's logins, and one errand that was answered with a file."""
-    logio = tuple(Logio(name=name, timestamp=at, action=action) for name, at, action in LOGIO)  # type: ignore[arg-type]
-    data = example().model_copy(update={"logio": logio})
-    sandbox = Sandbox(tokens={token: [claim] for claim, token in TOKENS.items()}, data=data, seed=1)
+    """A sandbox with its example data, and one errand that was answered with a file."""
+    sandbox = Sandbox(tokens={token: [claim] for claim, token in TOKENS.items()}, seed=1)
     url = await sandbox.start()
     async with CentionClient(url, attempt_timeout_s=20) as cention:
         assert await cention.new_errand(ERRAND, TOKENS["create_errand"]) == Delivered(201, "511055")

@@ -12,9 +12,8 @@ import click
 import pytest
 
 from bridge.cention.sandbox.answering import AnswerGiven, AttachedFile
-from bridge.cention.sandbox.data import Logio, example
+from bridge.cention.sandbox.data import example
 from bridge.cli import main
-from tests.docs.test_cention_examples import LOGIO
 from tests.integration.cention_support import ERRAND, cention
 from tests.integration.shell_support import TOKENS, Shell, shell
 
@@ -31,10 +30,9 @@ EXAMPLES = {
 
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[Shell]:
-    """A sandbox with the sample's logins, and one errand that was answered with a file."""
-    logio = tuple(Logio.model_validate({"name": name, "timestamp": at, "action": action}) for name, at, action in LOGIO)
+    """A sandbox with its example data, and one errand that was answered with a file."""
     (tmp_path / "work").mkdir()
-    with shell(tmp_path / "work", example().model_copy(update={"logio": logio})) as made:
+    with shell(tmp_path / "work", example()) as made:
 
         async def prepare() -> None:
             async with cention(made.base_url) as client:

@@ -51,9 +51,16 @@ async def test_refused_is_tried_later_after_one_quick_second_try(
             outcome = await client.new_errand(ERRAND, TOKEN)
     assert isinstance(outcome, TryLater)
     assert outcome.status is None
-    assert "Cannot connect" in outcome.reason
+    assert outcome.reason.startswith("Connection refused (127.0.0.1")
     attempts = [record.message for record in caplog.records if record.message.startswith("Attempt")]
     assert attempts == ["Attempt 1 out of 2", "Attempt 2 out of 2"]
+
+
+async def test_a_server_without_tls_is_told_as_what_it_is(sandbox: Sandbox) -> None:
+    async with cention((await sandbox.start()).replace("http:", "https:")) as client:
+        outcome = await client.new_errand(ERRAND, TOKEN)
+    assert isinstance(outcome, TryLater)
+    assert "WRONG_VERSION_NUMBER" in outcome.reason
 
 
 async def test_the_second_try_delivers_once_the_server_is_back(refusing: socket.socket, sandbox: Sandbox) -> None:

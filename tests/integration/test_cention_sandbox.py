@@ -12,6 +12,8 @@ import pytest
 from bridge.cention.sandbox import Sandbox
 from tests.integration.cention_support import HEADERS, SAMPLES, Caller, errand, sample
 
+TEMPLATE = {"elementname": "reminder", "namespace": "clinic", "params": [{"default": "$10", "order": "1234"}]}
+
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
@@ -111,6 +113,25 @@ async def test_a_wrong_member_is_406_and_named(
     assert status == 406
     assert [error["source"]["pointer"] for error in answer["errors"]] == [f"/data/attributes/{path}"]
     assert sandbox.arrivals == []
+
+
+@pytest.mark.parametrize("answer", [None, {}, {"user_type": "cention"}, {"user_id": "1", "user_type": ""}])
+async def test_a_template_without_its_user_is_406(caller: Caller, answer: dict[str, str] | None) -> None:
+    document = sample("new_errand")
+    document["data"]["attributes"] |= {"watemplate": TEMPLATE, **({} if answer is None else {"answer": answer})}
+    status, refused, _ = await caller.post("c3_new_errands", document)
+    assert status == 406
+    assert [error["source"]["pointer"] for error in refused["errors"]] == ["/data/attributes/answer"]
+
+
+async def test_a_template_is_no_answer_to_its_errand(caller: Caller) -> None:
+    document = sample("new_errand")
+    document["data"]["attributes"] |= {"watemplate": TEMPLATE, "answer": {"user_type": "CENTION", "user_id": "1"}}
+    errand_id = (await caller.post("c3_new_errands", document))[1]["data"]["id"]
+    url = f"{caller.base_url}/capi/json/c3_errand_reports/{errand_id}"
+    async with caller.session.get(url, headers=HEADERS) as response:
+        data = json.loads(await response.read())["data"]["attributes"]["basic"]["data"]
+    assert (data["closed"], data["answered"], data["answeredDate"]) == (False, False, "No Date")
 
 
 @pytest.mark.parametrize(

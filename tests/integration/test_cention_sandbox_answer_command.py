@@ -39,10 +39,9 @@ def receiver() -> Iterator[tuple[str, Received]]:
     server.server_close()
 
 
-def answer(printed: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, "answer", "--url", view_url(printed), *arguments], capture_output=True, text=True, timeout=60
-    )
+def answer(printed: list[str], *arguments: str, url: str | None = None) -> subprocess.CompletedProcess[str]:
+    told = ["--url", url or view_url(printed)]
+    return subprocess.run([*COMMAND, "answer", *told, *arguments], capture_output=True, text=True, timeout=60)
 
 
 def view_url(printed: list[str]) -> str:
@@ -89,6 +88,7 @@ def test_the_answer_as_json_and_without_a_callback() -> None:
         assert told["callback"] is None
         assert "No callback was sent" in answer(printed, "511056").stdout
         assert "no errand with this id" in answer(printed, "1").stderr
+        assert "no errand with this id" in answer(printed, "1", url=f"{view_url(printed)}/s/demo").stderr
 
 
 def test_a_callback_that_nobody_takes_is_told_and_ends_with_1() -> None:
@@ -96,7 +96,7 @@ def test_a_callback_that_nobody_takes_is_told_and_ends_with_1() -> None:
         post_as_printed(printed)
         done = answer(printed, "511055")
     assert done.returncode == 1
-    assert "Errand 511055 is answered. Callback 76 could not be sent" in done.stdout
+    assert "Errand 511055 is answered. Callback 76 could not be sent: Connection refused" in done.stdout
 
 
 def test_a_sandbox_that_is_not_there_is_told() -> None:
@@ -104,7 +104,7 @@ def test_a_sandbox_that_is_not_there_is_told() -> None:
         [*COMMAND, "answer", "1", "--url", "http://127.0.0.1:9"], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 1
-    assert "can't reach a sandbox at http://127.0.0.1:9" in done.stderr
+    assert "can't reach a sandbox at http://127.0.0.1:9: Connection refused (127.0.0.1:9)" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -147,7 +147,7 @@ def test_data_that_can_not_be_used_is_told_with_every_fault(tmp_path: Path) -> N
     file.write_text(json.dumps({"exports": [{}], "logio": 1}))
     done = subprocess.run([*COMMAND, "--data", str(file)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert "exports/0/id: Field required" in done.stderr
+    assert "exports/0/id: is missing" in done.stderr
     assert "logio: " in done.stderr
 
 

@@ -92,7 +92,7 @@ async def test_the_data_is_loaded_and_served(tmp_path: Path) -> None:
 async def test_the_line_that_logs_in_works(reader: Reader) -> None:
     (line,) = re.findall(r"/logio -H 'Content-Type: application/json' -d '(.*?)'", PAGE)
     await reader.tell("/logio", json.loads(line), 204)
-    assert (await reader.view("/logio"))["logio"][0]["name"] == "eva"
+    assert (await reader.view("/logio"))["logio"][-1]["name"] == "eva"
 
 
 async def test_the_example_of_a_test_runs(tmp_path: Path) -> None:

@@ -195,9 +195,12 @@ async def test_ratings_are_given_by_the_view(reader: Reader) -> None:
     await reader.tell("/ratings", {"ratingId": 9}, 204)
     await reader.tell("/ratings", {"ratingId": 8, "message": "Better"}, 204)
     assert [one["id"] for one in (await reader.get("c3_dirty_facebook_ratings"))["data"]] == ["9", "8"]
-    assert [(one["ratingId"], one["dirty"]) for one in (await reader.view("/ratings"))["ratings"]] == [
-        (8, True),
-        (9, True),
-    ]
+    await reader.get("c3_facebook_ratings/8")
+    shown = (await reader.view("/ratings"))["ratings"]
+    assert [(one["ratingId"], one["isChanged"]) for one in shown] == [(8, False), (9, True)]
+    # What the view shows may be given again: every rating has changed then.
+    await reader.tell("/ratings", shown, method="PUT")
+    again = (await reader.get("c3_facebook_ratings/8"))["data"]["attributes"]["data"]
+    assert again == {**shown[0], "isChanged": True}
     await reader.get("c3_facebook_ratings/7", status=404)
     await reader.tell("/ratings", {"ratingId": "8"}, 422)

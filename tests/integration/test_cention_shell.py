@@ -200,21 +200,21 @@ def test_a_contact_card(cention: Shell) -> None:
 
 
 def test_logio(cention: Shell, tmp_path: Path) -> None:
-    cention.sandbox.log("sysadmin", "Logout", 1554108462)
-    cention.sandbox.log("åsa\x1b[2J", "Login", 1554108529)
-    since = ["--from", "1554108000", "--to", "2019-04-02T00:00:00+02:00"]
+    cention.sandbox.log("sysadmin", "Logout", 1654108462)
+    cention.sandbox.log("åsa\x1b[2J", "Login", 1654108529)
+    since = ["--from", "1654108000", "--to", "2022-06-02T00:00:00+02:00"]
     for travelling in ("csv", "json"):
         records = cention.json("logio", *since, "--format", travelling)
         assert [(each["name"], each["timestamp"], each["action"]) for each in records] == [
-            ("sysadmin", 1554108462, "Logout"),
-            ("åsa\x1b[2J", 1554108529, "Login"),
+            ("sysadmin", 1654108462, "Logout"),
+            ("åsa\x1b[2J", 1654108529, "Login"),
         ]
     printed = cention.run("logio", *since).stdout
-    assert printed == "2019-04-01T08:47:42Z  Logout  sysadmin\n2019-04-01T08:48:49Z  Login   åsa\ufffd[2J\n"
+    assert printed == "2022-06-01T18:34:22Z  Logout  sysadmin\n2022-06-01T18:35:29Z  Login   åsa\ufffd[2J\n"
     assert "sysadmin" not in cention.run("logio", *since, "--name", "joe").stdout
     assert cention.json("logio") == []
     assert cention.run("logio", *since, "--output", "logio.csv").stdout == "2 records are in logio.csv.\n"
-    assert (tmp_path / "logio.csv").read_text().splitlines()[0] == "1,sysadmin,1554108462,Logout"
+    assert (tmp_path / "logio.csv").read_text().splitlines()[0] == "1,sysadmin,1654108462,Logout"
     cention.run("logio", *since, "--output", "logio.json")
     assert len(json.loads((tmp_path / "logio.json").read_bytes())) == 2
     assert (tmp_path / "logio.json").stat().st_mode & 0o777 == 0o600

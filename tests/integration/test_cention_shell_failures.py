@@ -120,7 +120,7 @@ def test_an_address_that_is_missing_or_none(cention: Shell) -> None:
         (["errand", "new", "--device-id", "1"], None, "--extension-id: is missing; --dest-number: is missing"),
         (["errand", "new", "--device-id", "1.0"], None, "must be an integer"),
         (["errand", "new", "--extradata", "{"], None, "must be JSON"),
-        (["errand", "new", "--wa-params", '{"a": 1}'], None, "--wa-params"),
+        (["errand", "new", "--wa-params", '{"a": 1}'], None, "--wa-params: Input should be a valid list"),
         (["errand", "new", "--json-file", "-"], "{", "standard input: is no JSON: line 1"),
         (["errand", "new", "--json-file", "-"], "[]", "standard input: the document"),
         (["errand", "new", "--json-file", "-"], '{"data": {"type": "c3_libraries"}}', "type must be c3_new_errands"),
@@ -147,6 +147,13 @@ def test_bad_usage_is_told_without_the_values(
     assert "70174" not in refused.stderr
     assert refused.stdout == ""
     assert cention.sandbox.arrivals == []
+
+
+def test_what_cention_refuses_is_told_with_its_place(cention: Shell) -> None:
+    call = ["--device-id", "1", "--extension-id", "2", "--queue-name", "q", "--queue-number", "1"]
+    refused = cention.run("errand", "new", *call, "--dest-number", "0701740605", code=1).stderr
+    assert "integrationData/destNumber: must be an MSISDN" in refused
+    assert "0701740605" not in refused
 
 
 def test_what_becomes_of_a_request_that_fails(cention: Shell) -> None:

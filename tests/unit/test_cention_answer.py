@@ -127,6 +127,13 @@ def test_retry_after() -> None:
     [
         (errors({"title": "Bad", "detail": "deviceId"}), "application/vnd.api+json", "Bad: deviceId"),
         (errors({"title": "Bad", "detail": "Bad"}), "", "Bad"),
+        (
+            errors({"title": "Bad", "detail": "no MSISDN", "source": {"pointer": "/data/attributes/msg/from"}}),
+            "",
+            "Bad: msg/from: no MSISDN",
+        ),
+        (errors({"title": "Bad", "source": {"pointer": "/data"}}), "", "/data: Bad"),
+        (errors({"source": {"pointer": "/data"}}, {"title": "Bad", "source": {"pointer": 1}}), "", "Bad"),
         (errors({"status": "Not Acceptable"}), "", "Not Acceptable"),
         (errors({"status": 406}), "", "Not Acceptable"),
         (errors({"title": 1}, 2, None, {"title": " "}, {"detail": "x"}), "", "Not Acceptable"),

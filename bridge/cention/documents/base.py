@@ -16,7 +16,7 @@ from functools import cache
 from typing import Annotated, Any, Generic, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 MEDIA_TYPE = "application/vnd.api+json"
 """Sent as it stands: a parameter such as charset earns 415. Source: JSON:API 1.0, "Content Negotiation"."""
@@ -116,6 +116,25 @@ def read_answer(body: bytes, attributes: type[A]) -> Answered[A]:
         pydantic.ValidationError: `body` is no JSON object, or a member that is there has the wrong JSON type.
     """
     return _answered(attributes).model_validate_json(body)
+
+
+def faults_of(error: ValidationError) -> list[tuple[str, str]]:
+    """What is wrong, without any value: where, as a JSON Pointer ("" for the whole), and what belongs there."""
+    return [
+        ("".join(f"/{step}" for step in each["loc"]), _said(each["type"], each["msg"]))
+        for each in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+
+
+def fault_lines(error: ValidationError) -> list[str]:
+    """`faults_of` for people, a line each."""
+    return [f"{pointer[1:]}: {wanted}" if pointer else wanted for pointer, wanted in faults_of(error)]
+
+
+def _said(kind: str, message: str) -> str:
+    # A list is a tuple in our models, and in nobody's JSON.
+    words = {"tuple_type": "Input should be a valid list", "missing": "is missing", "extra_forbidden": "is not known"}
+    return words.get(kind) or message.removeprefix("Value error, ")
 
 
 @cache  # pydantic keeps a parametrised class only as long as somebody holds it, and building one takes a millisecond

@@ -6,7 +6,7 @@ the library that holds it.
 Source: Cention API, "Cention Library JSONAPI".
 """
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from bridge.cention.documents.attachments import AreaArchive, LibraryAttachment
 from bridge.cention.documents.base import Document, JsonInteger
@@ -20,6 +20,8 @@ LIBRARY_CATEGORIES = "c3_library_categories"
 """Endpoint and resource type. Source: Cention API, "Category"."""
 LIBRARY_QUESTIONS = "c3_library_questions"
 """Endpoint and resource type. Source: Cention API, "Library Question"."""
+SearchedPart = Literal["all", "question", "answer"]
+"""What a phrase is looked for in. Source: Cention API, "Library Question", `q_filter[option]`."""
 
 LIBRARY_BYTES_MAX = 32 * 2**20
 """What is read of a library's document: it is the whole library in one answer, images and all with `data_url`."""

@@ -16,7 +16,7 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import Field, ValidationError
 
-from bridge.cention.documents.base import Document, JsonInteger
+from bridge.cention.documents.base import Document, JsonInteger, fault_lines
 
 LOGIO = "logio"
 """Endpoint, below `capi/custom/`. Source: Cention API, "Cention Logio (login & logout) API"."""
@@ -124,7 +124,7 @@ class CsvRecords:
                 name = name[1:-1].replace('""', '"')
             return LogioRecord(id=int(number), name=name, timestamp=int(timestamp), action=action)
         except ValidationError as error:
-            raise NotRecords(f"line {self._lines}: {_place(error)}") from None
+            raise NotRecords(f"line {self._lines}: {fault_lines(error)[0]}") from None
         except ValueError:  # UnicodeDecodeError is one
             raise NotRecords(f"line {self._lines} is no id, name, timestamp and action") from None
 
@@ -211,7 +211,7 @@ class JsonRecords:
         try:
             return LogioRecord.model_validate(members), after
         except ValidationError as error:
-            raise NotRecords(f"record {self._records}: {_place(error)}") from None
+            raise NotRecords(f"record {self._records}: {fault_lines(error)[0]}") from None
 
 
 def record_reader(wire_format: LogioFormat) -> RecordReader:
@@ -227,8 +227,3 @@ def latest_by_name(records: Iterable[LogioRecord]) -> dict[str, LogioRecord]:
         if known is None or (known.timestamp, known.id) <= (record.timestamp, record.id):
             latest[record.name] = record
     return latest
-
-
-def _place(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    return f"{'/'.join(map(str, first['loc']))}: {first['msg']}"

@@ -14,7 +14,16 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from bridge.cention.answer import Answer
-from bridge.cention.documents import Document, FileResource, Linked, answer_bytes_max, read_answer, read_many, read_one
+from bridge.cention.documents import (
+    Document,
+    FileResource,
+    Linked,
+    answer_bytes_max,
+    fault_lines,
+    read_answer,
+    read_many,
+    read_one,
+)
 from bridge.cention.outcome import Failure, Fetched, Rejected
 from bridge.cention.transport import DOCUMENT_BYTES_MAX, Transport
 
@@ -126,6 +135,4 @@ def with_query(url: str, named: Mapping[str, str | bool | None] | None = None, *
 
 def not_as_documented(status: int, error: ValidationError) -> Rejected:
     """The failure of an answer that is no document of the kind that was asked for."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    place = "/".join(map(str, first["loc"])) or "the document"
-    return Rejected(status, f"not the document that is documented: {place}: {first['msg']}")
+    return Rejected(status, f"not the document that is documented: {fault_lines(error)[0]}")

@@ -3,8 +3,6 @@
 Each document carries what its resources lead to, so that `library.questions` needs no request of its own.
 """
 
-from typing import Literal
-
 from bridge.cention.documents import (
     EXTERNAL_LIBRARIES,
     FILE_BYTES_MAX,
@@ -20,12 +18,10 @@ from bridge.cention.documents import (
     Library,
     LibraryAttachment,
     Question,
+    SearchedPart,
 )
 from bridge.cention.endpoints.base import Endpoint, with_query
 from bridge.cention.outcome import Failure, Fetched
-
-SearchedPart = Literal["all", "question", "answer"]
-"""What a phrase is looked for in. Source: Cention API, "Library Question", `q_filter[option]`."""
 
 
 class Libraries(Endpoint):

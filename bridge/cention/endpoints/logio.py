@@ -8,13 +8,10 @@ from types import TracebackType
 from typing import Self
 
 from bridge.cention.answer import Answer, failure_of
-from bridge.cention.documents import CutOff, LogioFormat, LogioRecord, NotRecords, record_reader
+from bridge.cention.documents import LOGIO, CutOff, LogioFormat, LogioRecord, NotRecords, record_reader
 from bridge.cention.endpoints.base import Endpoint, with_query
 from bridge.cention.outcome import Failure, Fetched, Rejected, Unknown
 from bridge.cention.transport import BODY_BYTES_MAX, Streamed, Transport
-
-LOGIO = "logio"
-"""Endpoint, below `/capi/custom/`. Source: Cention API, "Cention Logio (login & logout) API"."""
 
 LOGIO_IDLE_S = 30.0
 """Seconds that an answer may pause for once it has begun. How long it takes in all is not limited: that depends on the

@@ -3,18 +3,16 @@
 Owns the answer's form: what `POST /errands/<id>/answer` takes. Not Cention's API.
 """
 
-import base64
-import binascii
 import html
 from dataclasses import dataclass
 from typing import Annotated
 
-import orjson
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field
 
 from bridge.cention.sandbox.callbacks import Callback, Callbacks
 from bridge.cention.sandbox.files import Files, NewFile
-from bridge.cention.sandbox.records import Errand, GivenAnswer
+from bridge.cention.sandbox.given import Base64, Given
+from bridge.cention.sandbox.records import AGENT, Errand, GivenAnswer
 from bridge.cention.sandbox.state import State
 from bridge.runtime.clock import now_ms
 
@@ -27,32 +25,18 @@ _Line = Annotated[str, Field(max_length=1000)]
 _Text = Annotated[str, Field(max_length=2**20)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True)
-
-
-class AttachedFile(_Part):
+class AttachedFile(Given):
     """A file of an answer."""
 
     name: _Line
     content_type: _Line = "application/octet-stream"
-    content: str
-    """Base64."""
-
-    @field_validator("content")
-    @classmethod
-    def _base64(cls, value: str) -> str:
-        try:
-            base64.b64decode(value, validate=True)
-        except (binascii.Error, ValueError):
-            raise ValueError("must be base64") from None
-        return value
+    content: Base64
 
     def new(self) -> NewFile:
         return NewFile(self.name, self.content_type, self.content)
 
 
-class AnswerGiven(_Part):
+class AnswerGiven(Given):
     """An agent's answer; each member may be left out."""
 
     text: _Text = "Answered in the sandbox."
@@ -60,7 +44,7 @@ class AnswerGiven(_Part):
     """By default the text as HTML. Either way, the images are put behind it."""
     subject: _Line | None = None
     """By default the errand's."""
-    agent: _Line = "Sandbox Agent"
+    agent: _Line = AGENT
     attachments: Annotated[tuple[AttachedFile, ...], Field(max_length=100)] = ()
     images: Annotated[tuple[AttachedFile, ...], Field(max_length=100)] = ()
     """Embedded in the HTML, and served at `c3_area_archives`."""
@@ -96,7 +80,7 @@ class Answering:
             return None
         if errand.answer is not None:
             raise AlreadyAnswered
-        message = orjson.loads(errand.document)["data"]["attributes"].get("msg") or {}
+        message = errand.told.get("msg") or {}
         attachments = tuple(self._files.add_attachment(file.new()) for file in answer.attachments)
         archives = tuple(self._files.add_archive(file.new()) for file in answer.images)
         body = f"<div>{html.escape(answer.text)}</div>" if answer.html is None else answer.html

@@ -21,7 +21,8 @@ from bridge.cention.documents import MEDIA_TYPE
 from bridge.cention.documents.attachments import AREA_ARCHIVES, RESPONSE_ATTACHMENTS
 from bridge.cention.documents.callbacks import ANSWER_ERRANDS, CALLBACK_ANSWER_ERRANDS, EVENT_ANSWER_ERRAND
 from bridge.cention.sandbox.bounded import Bounded
-from bridge.cention.sandbox.records import Errand, GivenAnswer
+from bridge.cention.sandbox.records import CHANNEL, Errand, GivenAnswer
+from bridge.cention.words import trouble_of
 from bridge.runtime.clock import now_ms
 
 FIRST_CALLBACK_ID = 76
@@ -29,7 +30,7 @@ FIRST_CALLBACK_ID = 76
 SEND_TIMEOUT_S = 10.0
 
 _HREF = "http://localhost/capi/json"  # the sample's host: nobody should follow it
-_SERVICE = {"c3_id": 1, "name": "Voice", "type": 1}  # which number is voice's is not documented
+_SERVICE = {"c3_id": 1, "name": CHANNEL, "type": 1}  # which number is voice's is not documented
 _CALLBACKS_MAX = 1000
 _CALLBACKS_BYTES_MAX = 16 * 2**20
 
@@ -113,7 +114,7 @@ class Callbacks:
         except TimeoutError:
             callback.error = f"no answer within {SEND_TIMEOUT_S:g} s"
         except (aiohttp.ClientError, OSError) as error:
-            callback.error = str(error) or type(error).__name__
+            callback.error = trouble_of(error)
         return callback
 
     def get(self, number: int) -> Callback | None:

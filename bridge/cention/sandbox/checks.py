@@ -5,12 +5,10 @@ type; the resource's `type` is not looked at; 401 without a token that it knows,
 
 Stricter than its documentation, to find our mistakes early: 415 for a content type with a parameter, 406 for an
 `Accept` whose every JSON:API entry has one, 403 for a resource with an id (all three by JSON:API 1.0); and 406 for an
-empty mandatory text, an `integrationName` other than `aventa`, a `destNumber` that is no MSISDN, and an attachment
-that is not base64.
+empty mandatory text, an `integrationName` other than `aventa`, a `destNumber` that is no MSISDN, an attachment
+that is not base64, and a `watemplate` without the user in `answer`.
 """
 
-import base64
-import binascii
 import re
 from collections.abc import Iterator, Sequence
 from http import HTTPStatus
@@ -19,7 +17,7 @@ from typing import Any, TypeVar
 import orjson
 from pydantic import ValidationError
 
-from bridge.cention.documents import MEDIA_TYPE, Document, EndObcall, NewErrand, Resource, read_document
+from bridge.cention.documents import MEDIA_TYPE, Document, EndObcall, NewErrand, Resource, faults_of, read_document
 from bridge.cention.sandbox.faults import MATCHED
 
 D = TypeVar("D", bound=Document)
@@ -110,7 +108,7 @@ def checked_resource(body: bytes, model: type[D]) -> Resource[D]:
 
 def refusal_of(error: ValidationError, at: str = "") -> Refused:
     """The refusal of what stands at the JSON Pointer `at` and is not what a model wants: 406, with every fault."""
-    return Refused(406, *((at + "".join(f"/{step}" for step in e["loc"]), e["msg"]) for e in error.errors()))
+    return Refused(406, *((at + pointer, wanted) for pointer, wanted in faults_of(error)))
 
 
 def facts_of(body: bytes) -> dict[str, Any]:
@@ -136,9 +134,11 @@ def _faults(attributes: Document) -> Iterator[tuple[str, str]]:
 def _new_errand(new: NewErrand) -> Iterator[tuple[str, str]]:
     for index, attachment in enumerate((new.msg.attachments if new.msg is not None else None) or ()):
         try:
-            base64.b64decode(attachment.content or "", validate=True)
-        except (binascii.Error, ValueError):
+            attachment.decoded()
+        except ValueError:
             yield f"/data/attributes/msg/attachments/{index}/content", "must be base64"
+    if new.watemplate is not None and not (new.answer and new.answer.user_type and new.answer.user_id):
+        yield "/data/attributes/answer", "a template needs an answer with user_type and user_id"
     if (data := new.integration_data) is not None:
         at = "/data/attributes/integrationData"
         yield from _integration(data.integration_name, at)

@@ -5,13 +5,15 @@ this module, is what a sandbox serves that was given nothing.
 """
 
 import base64
-import binascii
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from bridge.cention.documents import fault_lines
+from bridge.cention.sandbox.given import Base64, Given
 
 DATA_BYTES_MAX = 64 * 2**20
 """Of the data file, and of all the files that it names together."""
@@ -19,18 +21,13 @@ DATA_BYTES_MAX = 64 * 2**20
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True)
-
-
-class DataFile(_Part):
+class DataFile(Given):
     """A file; what it holds is told by one of `content`, `text` and `file`, or it is empty."""
 
     id: Id
     name: str
     content_type: str = "application/octet-stream"
-    content: str | None = None
-    """Base64."""
+    content: Base64 | None = None
     text: str | None = None
     file: str | None = None
     """A path, from the data file's directory on; `load` puts what is there into `content`."""
@@ -39,10 +36,6 @@ class DataFile(_Part):
     def _told_once(self) -> Self:
         if sum(told is not None for told in (self.content, self.text, self.file)) > 1:
             raise ValueError("give one of content, text and file")
-        try:
-            base64.b64decode(self.content or "", validate=True)
-        except (binascii.Error, ValueError):
-            raise ValueError("content must be base64") from None
         return self
 
     @property
@@ -51,7 +44,7 @@ class DataFile(_Part):
         return base64.b64encode((self.text or "").encode()).decode() if self.content is None else self.content
 
 
-class Shelf(_Part):
+class Shelf(Given):
     """What a library and a category have in common: what they hold, by ids."""
 
     id: Id
@@ -71,7 +64,7 @@ class Category(Shelf):
     """A category of libraries and questions."""
 
 
-class Question(_Part):
+class Question(Given):
     """A question. Its texts refer to archived images as `cid:<id>`, as in `<img src="cid:12"/>`."""
 
     id: Id
@@ -82,7 +75,7 @@ class Question(_Part):
     attachments: tuple[Id, ...] = ()
 
 
-class LibraryData(_Part):
+class LibraryData(Given):
     """The library: what refers to each other by id."""
 
     libraries: tuple[Library, ...] = ()
@@ -109,14 +102,14 @@ class LibraryData(_Part):
                         yield f"{type(holder).__name__.lower()} {holder.id} names {number}, which is not in {name}"
 
 
-class Export(_Part):
+class Export(Given):
     """The preset of an export: its content as Cention would answer it, or made of the sandbox's errands without one."""
 
     id: str = Field(min_length=1)
     content: list[dict[str, JsonValue]] | dict[str, JsonValue] | None = None
 
 
-class Rating(_Part):
+class Rating(Given):
     """A Facebook rating. Source: Cention API, "Facebook Rating", the sample's `data`."""
 
     model_config = ConfigDict(populate_by_name=True, extra="allow")
@@ -130,7 +123,7 @@ class Rating(_Part):
     """Seconds since the epoch."""
 
 
-class Logio(_Part):
+class Logio(Given):
     """An agent logged in or out. `id` is not kept: the server numbers what it answers."""
 
     name: str = Field(min_length=1, max_length=1000)
@@ -140,7 +133,7 @@ class Logio(_Part):
     id: int | None = None
 
 
-class Data(_Part):
+class Data(Given):
     """All that a sandbox can be given."""
 
     library: LibraryData = LibraryData()
@@ -165,8 +158,7 @@ def load(path: Path) -> Data:
     try:
         data = Data.model_validate_json(_read(path, budget))
     except ValidationError as error:
-        told = ("/".join(map(str, e["loc"])) + ": " + e["msg"].removeprefix("Value error, ") for e in error.errors())
-        raise ValueError("\n".join(told)) from None
+        raise ValueError("\n".join(fault_lines(error))) from None
     parts: dict[str, tuple[DataFile, ...]] = {}
     for name in ("attachments", "archives"):
         loaded = []

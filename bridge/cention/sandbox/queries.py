@@ -7,6 +7,7 @@ from typing import TypeVar
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
+from bridge.cention.documents import faults_of
 from bridge.runtime.web import Problem
 
 T = TypeVar("T")
@@ -65,6 +66,11 @@ def require_json(request: web.Request) -> None:
         raise Problem(415, "unsupported_media_type", "Content-Type must be application/json.")
 
 
+def problem_errors(error: ValidationError) -> list[dict[str, str]]:
+    """The faults of a document, as a problem lists them."""
+    return [{"pointer": pointer, "detail": wanted} for pointer, wanted in faults_of(error)]
+
+
 async def read(request: web.Request, adapter: TypeAdapter[T]) -> T:
     """The JSON of the request's body.
 
@@ -79,5 +85,5 @@ async def read(request: web.Request, adapter: TypeAdapter[T]) -> T:
             422,
             "invalid_data",
             "The document is not as wanted; nothing was changed.",
-            errors=[{"pointer": "".join(f"/{step}" for step in e["loc"]), "detail": e["msg"]} for e in error.errors()],
+            errors=problem_errors(error),
         ) from None

@@ -3,6 +3,8 @@
 Invariants: a rating is dirty from when it is given until it is read; bounded, the oldest forgotten first.
 """
 
+from typing import Any
+
 from bridge.cention.sandbox.bounded import Bounded
 from bridge.cention.sandbox.data import Rating
 
@@ -47,3 +49,8 @@ class Ratings:
     def all(self) -> list[Rating]:
         """All, the longest known first."""
         return list(self._ratings)
+
+
+def shown(rating: Rating, *, changed: bool) -> dict[str, Any]:
+    """A rating as Cention tells it. `isChanged` is not explained; it is read as the report's `changed`."""
+    return {**rating.model_dump(by_alias=True), "isChanged": changed}

@@ -1,9 +1,17 @@
 """What the sandbox's state is made of: an errand, the answer that its agent gave, an agent, an arrival. Data alone."""
 
 from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
 
 Pair = tuple[int, int]
 """`deviceId` and `extensionId`: the agent's key in Cention."""
+
+# What the documents that create errands do not tell is the same for every errand here.
+AGENT = "Sandbox Agent"
+AREA = "sandbox-area"
+CHANNEL = "Voice"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,33 @@ class Errand:
         return "open" if self.ended_at is None else "ended"
 
     @property
+    def told(self) -> dict[str, Any]:
+        """The attributes of the document that created it."""
+        return _attributes(self.document)
+
+    @property
+    def told_at_end(self) -> dict[str, Any] | None:
+        """Those of `end_document`, if there is one."""
+        return None if self.end_document is None else _attributes(self.end_document)
+
+    @property
+    def answer_told(self) -> dict[str, Any]:
+        """`subject` and `body` of its answer, whoever gave it; empty where it has none."""
+        if self.answer is not None:
+            return {"subject": self.answer.subject, "body": self.answer.text}
+        told = self.told
+        # With a template, `answer` tells no more than who sends it.
+        at_once = None if told.get("watemplate") else told.get("answer")
+        return at_once or (self.told_at_end or {}).get("answer") or {}
+
+    @property
+    def answered_at(self) -> int | None:
+        """When it was answered; None where it wasn't."""
+        if self.answer is not None:
+            return self.answer.at
+        return self.ended_at if self.answer_told else None
+
+    @property
     def size(self) -> int:
         return len(self.document) + len(self.end_document or b"") + (0 if self.answer is None else self.answer.size)
 
@@ -101,3 +136,8 @@ class Agent:
     busy_with: list[int] = field(default_factory=list)
     outbound_ends: int = 0
     updated_at: int = 0
+
+
+def _attributes(document: bytes) -> dict[str, Any]:
+    attributes: dict[str, Any] = orjson.loads(document)["data"]["attributes"]
+    return attributes

@@ -9,17 +9,13 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
-
 from bridge.cention.documents import ERRAND_REPORTS
+from bridge.cention.sandbox.records import AGENT, AREA, CHANNEL
 from bridge.cention.sandbox.state import ANSWER, Errand
 from bridge.runtime.clock import now_ms
 
 SLA_AFTER_MS = 60_000
 """The report job runs every minute; until it has, `sla` is null."""
-
-_AGENT = "Sandbox Agent"
-_AREA = "sandbox-area"
 
 
 def report(errand: Errand, *, changed: bool, fields: Collection[str] = ()) -> dict[str, Any]:
@@ -30,16 +26,12 @@ def report(errand: Errand, *, changed: bool, fields: Collection[str] = ()) -> di
         changed: whether its dirty flag was set before this read.
         fields: the attributes wanted; none wants all. Names that are not known bring nothing, as with JSON:API.
     """
-    made = orjson.loads(errand.document)["data"]["attributes"]
-    ended = {} if errand.end_document is None else orjson.loads(errand.end_document)["data"]["attributes"]
-    given, answer = errand.answer, made.get("answer") or ended.get("answer") or {}
-    if given is not None:
-        answer = {"subject": given.subject, "body": given.text}
+    answer = errand.answer_told
     attributes = {
         "actions": _actions(errand),
         "basic": {
             "acquired": False,
-            "data": _data(errand, made.get("msg") or {}, answered=bool(answer)),
+            "data": _data(errand, answered=bool(answer)),
             "groupWith": 0,
             "hasChild": False,
             "id": errand.errand_id,
@@ -51,7 +43,7 @@ def report(errand: Errand, *, changed: bool, fields: Collection[str] = ()) -> di
         "extended": {
             "answer_body": answer.get("body") or "",
             "answer_subject": answer.get("subject") or "",
-            "errand_tags": [],
+            "errand_tags": None,  # Go's empty list: null
             "feedback": {"Answer": "", "QuestionHTML": "", "QuestionText": "", "value": 0},
         },
         "sla": _sla(errand),
@@ -61,9 +53,8 @@ def report(errand: Errand, *, changed: bool, fields: Collection[str] = ()) -> di
     return {"data": {"type": ERRAND_REPORTS, "id": str(errand.errand_id), "attributes": attributes}}
 
 
-def _data(errand: Errand, message: dict[str, Any], *, answered: bool) -> dict[str, Any]:
-    closed = errand.ended_at is not None
-    answered_at = errand.ended_at if errand.answer is None else errand.answer.at
+def _data(errand: Errand, *, answered: bool) -> dict[str, Any]:
+    closed, message = errand.ended_at is not None, errand.told.get("msg") or {}
     name, address = message.get("name") or "", message.get("from") or ""
     subject, text = message.get("subject") or "", message.get("body") or ""
     return {
@@ -71,14 +62,14 @@ def _data(errand: Errand, message: dict[str, Any], *, answered: bool) -> dict[st
         "displayId": str(errand.errand_id),
         "status": "Errand has been answered" if answered else "Errand is closed" if closed else "New errand",
         "service": 1,
-        "serviceName": "Voice",
+        "serviceName": CHANNEL,
         "organisationId": 1,
         "organisationName": "sandbox",
         "area": 1,
-        "areaName": _AREA,
+        "areaName": AREA,
         "priority": "",
         "agentId": 1,
-        "agent": _AGENT,
+        "agent": AGENT,
         "from": f"{name} ({address})" if name else address,
         "fromAddress": address,
         "fromName": name,
@@ -91,8 +82,8 @@ def _data(errand: Errand, message: dict[str, Any], *, answered: bool) -> dict[st
         # The sample shows HTML for a plain text; how it gets there is a guess.
         "body": message.get("html_body") or f'<div dir="ltr">{html.escape(text).replace(chr(10), "<br/>")}</div>\r\n',
         "date": _date(errand.created_at),
-        "answeredDate": _date(answered_at) if answered and answered_at is not None else "No Date",
-        "donedate": _date(errand.ended_at) if errand.ended_at is not None else "No Date",
+        "answeredDate": _date(errand.answered_at),
+        "donedate": _date(errand.ended_at),
         "attachments": str(len(message.get("attachments") or ())),
         "closed": closed,
         "deleted": False,
@@ -114,10 +105,10 @@ def _data(errand: Errand, message: dict[str, Any], *, answered: bool) -> dict[st
 
 
 def _actions(errand: Errand) -> list[dict[str, Any]]:
-    done = [(errand.created_at, "was created", _AGENT)]
+    done = [(errand.created_at, "was created", AGENT)]
     given = errand.answer
     if errand.ended_at is not None and errand.ended_by != ANSWER:
-        done.append((errand.ended_at, f"was ended by {errand.ended_by}", _AGENT))
+        done.append((errand.ended_at, f"was ended by {errand.ended_by}", AGENT))
     if given is not None:
         done.append((given.at, "was answered and closed", given.agent))
     return [
@@ -139,8 +130,8 @@ def _sla(errand: Errand) -> dict[str, Any] | None:
     return {"done_due": False, "expiry": 0, "handling_time": took_s, "response_time": took_s, "within_sla": True}
 
 
-def _date(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y/%m/%d %H:%M")
+def _date(ms: int | None) -> str:
+    return "No Date" if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y/%m/%d %H:%M")
 
 
 def _time(ms: int) -> str:

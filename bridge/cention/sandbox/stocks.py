@@ -10,7 +10,7 @@ from bridge.cention.sandbox.cards import Cards
 from bridge.cention.sandbox.data import Logio, Rating
 from bridge.cention.sandbox.logins import Logins
 from bridge.cention.sandbox.queries import page, read
-from bridge.cention.sandbox.ratings import Ratings
+from bridge.cention.sandbox.ratings import Ratings, shown
 from bridge.runtime.web import json_response
 
 _RATING, _RATINGS = TypeAdapter(Rating), TypeAdapter(tuple[Rating, ...])
@@ -44,7 +44,7 @@ class Stocks:
     async def _get_ratings(self, request: web.Request) -> web.Response:
         found, following = page(request, iter(self._ratings.all()), most=100)
         dirty = frozenset(self._ratings.dirty())
-        ratings = [{**one.model_dump(by_alias=True), "dirty": one.rating_id in dirty} for one in found]
+        ratings = [shown(one, changed=one.rating_id in dirty) for one in found]
         return json_response({"ratings": ratings, "next": following})
 
     async def _put_ratings(self, request: web.Request) -> web.Response:

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import orjson
 from aiohttp import web
 from pydantic import ValidationError
 
 from bridge.cention.sandbox.faults import Faults
-from bridge.cention.sandbox.queries import limit, number, page
+from bridge.cention.sandbox.queries import limit, number, page, problem_errors
 from bridge.cention.sandbox.state import Agent, Arrival, Errand, GivenAnswer, Pair, State
 from bridge.runtime.clock import rfc3339
 from bridge.runtime.web import Problem, json_response
@@ -88,8 +87,8 @@ class Views:
         return json_response(
             {
                 **errand_view(errand),
-                "attributes": _attributes(errand.document),
-                "endAttributes": _attributes(errand.end_document),
+                "attributes": errand.told,
+                "endAttributes": errand.told_at_end,
             }
         )
 
@@ -140,7 +139,7 @@ class Views:
                 422,
                 "invalid_faults",
                 "A JSON list of fault rules is wanted; nothing was changed.",
-                errors=[{"pointer": "/" + "/".join(map(str, e["loc"])), "detail": e["msg"]} for e in error.errors()],
+                errors=problem_errors(error),
             ) from None
         except ValueError as error:
             raise Problem(422, "invalid_faults", f"{error}; nothing was changed.") from None
@@ -151,13 +150,9 @@ class Views:
         return web.Response(status=204)
 
 
-def _attributes(document: bytes | None) -> Any:
-    return None if document is None else orjson.loads(document)["data"]["attributes"]
-
-
 def errand_view(errand: Errand) -> dict[str, Any]:
     """An errand as the views show it."""
-    attributes = _attributes(errand.document)
+    attributes = errand.told
     data, message = attributes.get("integrationData") or {}, attributes.get("msg") or {}
     device_id, extension_id = errand.pair or (None, None)
     return {

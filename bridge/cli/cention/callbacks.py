@@ -6,7 +6,7 @@ import click
 import orjson
 from pydantic import ValidationError
 
-from bridge.cention.documents import AnsweredErrand, read_callback
+from bridge.cention.documents import AnsweredErrand, fault_lines, read_callback
 from bridge.cli.cention.output import facts, print_json, table
 
 CALLBACK_BYTES_MAX = 16 * 2**20
@@ -24,9 +24,7 @@ def show(file: BinaryIO, as_json: bool) -> None:
         callback = read_callback(body)
         errand = callback.answered_errand() or AnsweredErrand()
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = "/".join(map(str, first["loc"])) or "the document"
-        raise click.ClickException(f"no callback that can be read: {place}: {first['msg']}.") from None
+        raise click.ClickException(f"no callback that can be read: {fault_lines(error)[0]}.") from None
     if as_json:
         print_json(orjson.loads(callback.without_secret().to_json()))
         return

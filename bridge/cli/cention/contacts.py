@@ -5,8 +5,7 @@ from typing import Any, BinaryIO
 import click
 import orjson
 
-from bridge.cention.documents import CONTACT_CARDS, ContactCard
-from bridge.cention.documents.contacts import CHANNELS
+from bridge.cention.documents import CHANNELS, CONTACT_CARDS, ContactCard
 from bridge.cli.cention.call import Call, connected
 from bridge.cli.cention.given import checked, instead, json_file_option, read, told
 from bridge.cli.cention.output import facts, print_json

@@ -11,10 +11,8 @@ from bridge.cention.endpoints.exports import EXPORT_TIMEOUT_S
 from bridge.cention.export_files import save_export
 from bridge.cli.cention.call import Call, connected
 from bridge.cli.cention.given import day, identifier
-from bridge.cli.cention.output import appearing, cannot_write, document, print_json, refuse_existing, table
+from bridge.cli.cention.output import appearing, cannot_write, document, print_json, refuse_record_file, table
 from bridge.cli.terminal import Gauge
-
-FORMATS = (".csv", ".json")
 
 
 @click.command()
@@ -51,9 +49,7 @@ async def trigger(
     if from_date is not None and to_date is not None and from_date > to_date:
         raise click.UsageError("--from is after --to.")
     if output is not None:
-        if output.suffix.lower() not in FORMATS:
-            raise click.BadParameter("the file must end with .csv or .json.", param_hint="--output")
-        refuse_existing(output, force=force)
+        refuse_record_file(output, force=force)
     if for_spreadsheets and (output is None or output.suffix.lower() != ".csv"):
         raise click.UsageError("--for-spreadsheets goes with --output FILE.csv.")
     with Gauge("export", None, "bytes") as gauge:

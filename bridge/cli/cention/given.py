@@ -13,7 +13,7 @@ import click
 import orjson
 from pydantic import ValidationError
 
-from bridge.cention.documents import Attributes
+from bridge.cention.documents import Attributes, faults_of
 
 DOCUMENT_BYTES_MAX = 128 * 2**20
 """The largest JSON file that is read: files within it are base64."""
@@ -143,13 +143,12 @@ def instead(file: BinaryIO | None, given: Mapping[str, object]) -> bool:
 
 def _faults(error: ValidationError, options: Mapping[str, str] | None) -> str:
     found = []
-    for each in error.errors(include_url=False, include_input=False, include_context=False):
-        place = "/".join(map(str, each["loc"])) or "the document"
+    for pointer, wanted in faults_of(error):
+        place = pointer[1:] or "the document"
         if options is not None:
-            name = str(each["loc"][-1])
+            name = pointer.rpartition("/")[2]
             place = options.get(name) or "--" + re.sub(r"(?=[A-Z])", "-", name).lower().replace("_", "-")
-        what = "is missing" if each["type"] == "missing" else each["msg"]
-        found.append(f"{place}: {what}")
+        found.append(f"{place}: {wanted}")
     return "; ".join(dict.fromkeys(found)) + "."
 
 

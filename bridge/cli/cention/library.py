@@ -5,8 +5,7 @@ from typing import Any, get_args
 
 import click
 
-from bridge.cention.documents import Category, ExternalLibrary, Library, Linked, Question
-from bridge.cention.endpoints.library import SearchedPart
+from bridge.cention.documents import Category, ExternalLibrary, Library, Linked, Question, SearchedPart
 from bridge.cli.cention.call import Call, connected
 from bridge.cli.cention.given import identifier
 from bridge.cli.cention.output import document, facts, print_json, table

@@ -16,11 +16,9 @@ import click
 from bridge.cention.documents import LogioFormat, LogioRecord
 from bridge.cli.cention.call import Call, Failed, connected
 from bridge.cli.cention.given import moment
-from bridge.cli.cention.output import appearing, cannot_write, json_line, plain, refuse_existing
+from bridge.cli.cention.output import appearing, cannot_write, json_line, plain, refuse_record_file
 from bridge.cli.terminal import Gauge
 from bridge.runtime.clock import rfc3339
-
-FORMATS = (".csv", ".json")
 
 Keep = Callable[[LogioRecord], None]
 
@@ -54,9 +52,7 @@ async def logio(
     if from_at is not None and to_at is not None and from_at > to_at:
         raise click.UsageError("--from is after --to.")
     if output is not None:
-        if output.suffix.lower() not in FORMATS:
-            raise click.BadParameter("the file must end with .csv or .json.", param_hint="--output")
-        refuse_existing(output, force=force)
+        refuse_record_file(output, force=force)
     records = call.cention.logio(
         call.token, name=name, from_at=from_at, to_at=to_at, wire_format=wire_format, idle_s=call.timeout_s
     )

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 COLUMN_CHARS_LEAST = 12
 """What a column of a table needs on average to be read, its line included."""
 
+RECORD_FILES = (".csv", ".json")
+"""The endings of files that hold records, and the forms that they stand for."""
+
 _STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -142,6 +145,17 @@ def refuse_existing(target: Path, *, force: bool) -> None:
         raise click.BadParameter(f"{target} is there already; name another, or give --force.", param_hint="--output")
     if not target.parent.is_dir():
         raise click.BadParameter(f"there is no directory {target.parent}.", param_hint="--output")
+
+
+def refuse_record_file(target: Path, *, force: bool) -> None:
+    """As `refuse_existing`, for a file of records, whose ending says its form.
+
+    Raises:
+        click.BadParameter: also where the ending is not one of `RECORD_FILES`.
+    """
+    if target.suffix.lower() not in RECORD_FILES:
+        raise click.BadParameter(f"the file must end with {' or '.join(RECORD_FILES)}.", param_hint="--output")
+    refuse_existing(target, force=force)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from bridge.cention.documents.jsonapi import Identifier, Relationship
 from bridge.cention.sandbox.asked import Asked, Served, created, not_found
 from bridge.cention.sandbox.checks import Refused, checked_resource, refusal_of
 from bridge.cention.sandbox.data import Export
-from bridge.cention.sandbox.records import Errand
+from bridge.cention.sandbox.records import AGENT, AREA, CHANNEL, Errand
 from bridge.cention.sandbox.state import State
 
 FIRST_CONTENT_ID = 1
@@ -89,34 +89,29 @@ def _midnight(day: date | None) -> float | None:
 
 
 def _row(errand: Errand) -> Json:
-    made = orjson.loads(errand.document)["data"]["attributes"]
-    ended = {} if errand.end_document is None else orjson.loads(errand.end_document)["data"]["attributes"]
-    message, data = made.get("msg") or {}, made.get("integrationData") or {}
-    answer = made.get("answer") or ended.get("answer") or {}
-    answered_at = errand.ended_at if answer else None
-    if errand.answer is not None:
-        answer, answered_at = {"body": errand.answer.text}, errand.answer.at
+    told = errand.told
+    message, data = told.get("msg") or {}, told.get("integrationData") or {}
     return {
         "errand_id": str(errand.errand_id),
         "from_address": message.get("from") or "",
         "to_address": errand.dest_number or "",
         "subject": message.get("subject") or "",
         "question": message.get("body") or "",
-        "answer": answer.get("body") or "",
+        "answer": errand.answer_told.get("body") or "",
         "errand_notes": (data.get("extraData") or {}).get("comment") or "",
         "timestamp_arrived": _time(errand.created_at),
         "timestamp_opened": _time(errand.created_at),
-        "timestamp_answered": _time(answered_at),
+        "timestamp_answered": _time(errand.answered_at),
         "timestamp_closed": _time(errand.ended_at),
         "agent_id": 1,
-        "agent_name": "Sandbox Agent" if errand.answer is None else errand.answer.agent,
+        "agent_name": AGENT if errand.answer is None else errand.answer.agent,
         "area_id": 1,
-        "area_name": "sandbox-area",
+        "area_name": AREA,
         "tag_names": "",
         "client_id": 1,
         "priority": "",
         **_NO_FEEDBACK,
-        "channel": "Voice",
+        "channel": CHANNEL,
         "area_external_id": "",
     }
 

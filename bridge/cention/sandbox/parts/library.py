@@ -5,7 +5,13 @@ from typing import Any, get_args
 from aiohttp import web
 
 from bridge.cention.documents.attachments import LIBRARY_ATTACHMENTS
-from bridge.cention.documents.library import EXTERNAL_LIBRARIES, LIBRARIES, LIBRARY_CATEGORIES, LIBRARY_QUESTIONS, SearchedPart
+from bridge.cention.documents.library import (
+    EXTERNAL_LIBRARIES,
+    LIBRARIES,
+    LIBRARY_CATEGORIES,
+    LIBRARY_QUESTIONS,
+    SearchedPart,
+)
 from bridge.cention.sandbox.asked import Asked, Served, Work, document, not_found
 from bridge.cention.sandbox.checks import Refused
 from bridge.cention.sandbox.shelves import Shelves

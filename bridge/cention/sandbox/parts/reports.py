@@ -9,7 +9,7 @@ from bridge.cention.documents.ratings import DIRTY_FACEBOOK_RATINGS, FACEBOOK_RA
 from bridge.cention.sandbox.asked import Asked, Served, document, not_found
 from bridge.cention.sandbox.checks import checked
 from bridge.cention.sandbox.data import Rating
-from bridge.cention.sandbox.ratings import Ratings
+from bridge.cention.sandbox.ratings import Ratings, shown
 from bridge.cention.sandbox.reports import report
 from bridge.cention.sandbox.state import State
 
@@ -58,7 +58,5 @@ class Reports:
 
 
 def _resource(rating: Rating, was_dirty: bool) -> dict[str, Any]:
-    # `isChanged` is not explained; read as the report's `changed`.
-    data = {"isChanged": was_dirty, **rating.model_dump(by_alias=True)}
-    attributes = {"c3_id": rating.rating_id, "data": data}
+    attributes = {"c3_id": rating.rating_id, "data": shown(rating, changed=was_dirty)}
     return {"type": FACEBOOK_RATINGS, "id": str(rating.rating_id), "attributes": attributes}
