@@ -44,6 +44,7 @@ _SHARE = 4
 lanes it has."""
 _HOLD_SPREAD = 0.25  # of a hold's length: lanes that rest together do not come back together
 _GIVEN_BACK = NextStep(Settlement.HOLD, reason="the service was told to stop")
+_NOT_TOLD = NextStep(Settlement.HOLD, reason="whether it was leased with its commit was not known")
 _TOO_LATE = NextStep(Settlement.HOLD, reason="too little was left of the lease to begin an attempt")
 
 
@@ -86,7 +87,10 @@ class Worker:
         self._concurrency, self._poll_s = concurrency, poll_s
         self._begin_within_s = lease_s - attempt_timeout_s
         self._lease_ms = round(lease_s * 1000)
-        self._offered = 0
+        self._offered = self._claiming = 0
+        """Places that commits under way may fill, and the claim under way."""
+        self._crowded = False
+        """Whether a lane found no place, and no claim has asked for all that wait since."""
         self._due: set[int] = set(range(SHARDS))
         self._owed: Counter[int] = Counter()
         """Per shard, how many settles wait for Redis; a claim before them would take their lanes, and ask twice."""
@@ -107,7 +111,9 @@ class Worker:
 
     def offer(self, shard: int) -> int:
         """See `bridge.store.deliveries.Taker`. There is none while lanes wait for a place: they were there before."""
-        full = len(self._lanes) + self._offered >= self._concurrency
+        taken = len(self._lanes) + self._offered
+        self._crowded |= taken >= self._concurrency
+        full = self._crowded or taken + self._claiming >= self._concurrency
         if full or self._stopping or self._owed[shard] or any(self._outbox.due_left.values()):
             return 0
         if self._dispatcher.resting or self._rate.take(1) == 0:
@@ -122,10 +128,12 @@ class Worker:
             self._rate.give_back(1)
         self._start(delivery, self._give_back(delivery) if self._stopping else self._work(delivery))
 
-    def forgo(self) -> None:
+    def forgo(self, delivery: Delivery | None = None) -> None:
         """See `bridge.store.deliveries.Taker`."""
         self._offered -= 1
         self._rate.give_back(1)
+        if delivery is not None and not self._stopping:
+            self._start(delivery, self._release(delivery))
 
     async def run(self) -> None:
         """Works until `drain`."""
@@ -153,8 +161,8 @@ class Worker:
 
     async def _claim(self) -> None:
         free = self._concurrency - len(self._lanes) - self._offered
-        if any(self._outbox.due_left.values()):
-            free = min(free, _SHARE)
+        # While none waits, the other half is for commits: most need no claim, and should not because of one under way.
+        free = min(free, _SHARE) if any(self._outbox.due_left.values()) else (free + 1) // 2
         due = [shard for shard in self._due if not self._owed[shard]]
         # Never more than can be worked at once: a lease runs from the claim.
         if free <= 0 or not due or (granted := self._rate.take(free)) == 0:
@@ -164,8 +172,11 @@ class Worker:
             shards = self._some_of(due, granted)
             limit = granted // len(shards)
             self._due.difference_update(shards)
+            self._claiming = granted
             claimed = await self._outbox.claim(shards, limit)
+            self._crowded &= len(shards) < len(due)  # beyond those that were asked, `due_left` knows
         finally:
+            self._claiming = 0
             self._rate.give_back(granted - len(claimed))
         if self._stopping:  # the drain began meanwhile, and no longer looks for lanes to wait for
             await asyncio.gather(*map(self._give_back, claimed))
@@ -205,6 +216,11 @@ class Worker:
 
     async def _give_back(self, delivery: Delivery) -> None:
         await self._write_down(delivery, _GIVEN_BACK, None, None, go_on=False, in_doubt=delivery.in_doubt)
+
+    async def _release(self, delivery: Delivery) -> None:
+        # Left to the end of its lease, it would be in doubt, though nobody has tried it.
+        await self._write_down(delivery, _NOT_TOLD, None, None, go_on=False, in_doubt=delivery.in_doubt)
+        self.wake(shard_of(delivery.effect.pair))
 
     async def _work(self, first: Delivery) -> None:
         delivery: Delivery | None = first

@@ -27,6 +27,7 @@ from bridge.store.calls import ServerTime, redis_time
 from bridge.store.connection import SCRIPTS, Connection, scored
 from bridge.store.keys import (
     CALLBACKS,
+    DELIVERED,
     LANES,
     PARKED,
     SHARDS,
@@ -183,6 +184,7 @@ class CallbackStore:
                 keys.mark(shard, callback_id), record, keys.document(shard, callback_id),
                 keys.of_shard(shard, CALLBACKS), record if place.call is None else self._calls.timeline(*place.call),
                 keys.of_shard(shard, LANES), keys.of_shard(shard, WAITING), keys.of_shard(shard, PARKED),
+                keys.of_shard(shard, DELIVERED),
             ],
             args,
         )  # fmt: skip

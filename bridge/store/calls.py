@@ -21,10 +21,10 @@ from bridge.calls.state import LIVE, OVER, Call, Timer
 from bridge.runtime.clock import monotonic, now_ms
 from bridge.store.connection import SCRIPTS, Command, Connection, unless_all_failed
 from bridge.store.deliveries import Delivery, Taker
+from bridge.store.errors import StoreUnavailable
 from bridge.store.keys import (
     ACTIVE,
     DELIVERED,
-    EPOCH,
     ERRANDS,
     FINISHED,
     LANES,
@@ -38,7 +38,7 @@ from bridge.store.keys import (
     parse_member,
     shard_of,
 )
-from bridge.store.packing import as_read
+from bridge.store.packing import as_read, as_stored
 from bridge.store.records import (
     call_from_dict,
     call_to_dict,
@@ -89,12 +89,14 @@ class Loaded:
         calls: its calls, and the event's own if that is over, by id.
         seen: whether the event was seen before; False where Redis was not asked.
         held: the pair's calls as they are stored.
+        over: the event's own call as it is stored, if it is over; else "".
     """
 
     version: str
     calls: dict[str, Call]
     seen: bool
     held: dict[str, dict[str, Any]]
+    over: str
 
 
 class Commit(StrEnum):
@@ -168,16 +170,20 @@ class CallStore:
             # without a call does no harm, a call without one could not be found.
             index = keys.index(event.call_id)
             first = [("HSET", index, str(pair), ""), ("PEXPIRE", index, keep.age_ms + keep.ended_ms)]
-        unfinished = before is None or before.state not in OVER
         began, lease_ms = monotonic(), self._offered(event, decision)
-        script = self._script(event, loaded.version, decision, value, over, int(unfinished), lease_ms)
         leased: Delivery | None = None
+        lost: Delivery | None = None
         try:
+            script = self._script(event, loaded, decision, value, over, lease_ms)
             ((said, *told),) = await self._run(script, first=first, promised=True)
             if said == Commit.LEASED:
-                leased = Delivery(decision.effects[0], told[0], 1, int(told[1]), leased_at=began)
+                leased = Delivery(decision.effects[0], version, 1, int(told[0]), leased_at=began)
+        except StoreUnavailable:
+            if lease_ms:
+                lost = Delivery(decision.effects[0], version, 1, now_ms(), leased_at=began)
+            raise
         finally:
-            self._hand_over(leased, lease_ms)
+            self._hand_over(leased, lost, lease_ms)
         if said == Commit.CONFLICT:
             self._remember(event, *told)
         elif said in (Commit.OK, Commit.LEASED):
@@ -187,11 +193,10 @@ class CallStore:
     def _script(
         self,
         event: CallEvent,
-        version: str,
+        loaded: Loaded,
         decision: Decision,
         value: bytes,
         over: bytes,
-        unfinished: int,
         lease_ms: int,
     ) -> Command:
         keys, keep, call, pair = self._keys, self._retention, decision.call, event.pair
@@ -207,7 +212,7 @@ class CallStore:
         # It can be compared with Cention from now on.
         finished = call.state in OVER and decision.was not in OVER and call.has_errand
         args = [
-            self._now(), version, unfinished, name, str(pair), place, value, over, call.started_at,
+            self._now(), loaded.version, as_stored(loaded.over), name, str(pair), place, value, over, call.started_at,
             timers[decision.timer], 0 if ours else keep.seen_ms, keep.ended_ms, keep.age_ms + keep.ended_ms,
             keep.timeline_entries, _entry(event, decision), int(ours), keys.delivery(shard, ""), lease_ms,
             int(finished),
@@ -220,7 +225,7 @@ class CallStore:
                 keys.timeline(pair, event.call_id), keys.lane(pair), keys.of_shard(shard, LANES),
                 keys.of_shard(shard, TIMERS), keys.of_shard(shard, ACTIVE), keys.of_shard(shard, WAITING),
                 keys.of_shard(shard, PARKED), keys.of_shard(shard, DELIVERED), keys.of_shard(shard, ERRANDS),
-                keys.of_shard(shard, LEASES), keys.of_shard(shard, EPOCH), keys.of_shard(shard, FINISHED),
+                keys.of_shard(shard, LEASES), keys.of_shard(shard, FINISHED),
             ],
             args,
         )  # fmt: skip
@@ -231,11 +236,11 @@ class CallStore:
             return 0
         return self._taker.offer(shard_of(event.pair))
 
-    def _hand_over(self, leased: Delivery | None, lease_ms: int) -> None:
+    def _hand_over(self, leased: Delivery | None, lost: Delivery | None, lease_ms: int) -> None:
         if self._taker is not None and leased is not None:
             self._taker.take(leased)
         elif self._taker is not None and lease_ms:
-            self._taker.forgo()
+            self._taker.forgo(lost)
 
     def _remember(self, event: CallEvent, value: str, over: str) -> None:
         self._remembered.pop(event.pair, None)
@@ -269,7 +274,7 @@ def _loaded(event: CallEvent, value: str, over: str, *, seen: bool) -> Loaded:
     calls = {call_id: call_from_dict(data, call_id, pair) for call_id, data in held.items()}
     if over and own not in calls:
         calls[own] = load_call(over, own, pair)
-    return Loaded(version, calls, seen, held)
+    return Loaded(version, calls, seen, held, over)
 
 
 def _entry(event: CallEvent, decision: Decision) -> bytes:

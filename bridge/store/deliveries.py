@@ -61,5 +61,9 @@ class Taker(Protocol):
     def take(self, delivery: Delivery) -> None:
         """Takes the delivery that the place was kept for."""
 
-    def forgo(self) -> None:
-        """Gives the place up: there was no delivery, or its lane has others before it."""
+    def forgo(self, delivery: Delivery | None = None) -> None:
+        """Gives the place up: there was no delivery, or its lane has others before it.
+
+        Args:
+            delivery: one that may be leased all the same, since the commit's answer was lost; it goes back to its lane.
+        """

@@ -48,6 +48,11 @@ def as_read(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+def as_stored(text: str) -> bytes:
+    """What `as_read` made `text` of."""
+    return text.encode("utf-8", "surrogateescape")
+
+
 def unpack(packed: str) -> bytes:
     """What was packed.
 
@@ -57,7 +62,7 @@ def unpack(packed: str) -> bytes:
     Raises:
         ValueError: it was not packed here.
     """
-    data = packed.encode("utf-8", "surrogateescape")
+    data = as_stored(packed)
     if data[:1] != _MARK:
         raise ValueError("packed by another version")
     unpacker = _UNPACKER.copy()

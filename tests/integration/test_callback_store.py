@@ -238,6 +238,25 @@ async def test_what_is_parked_goes_with_the_callbacks_of_its_time(redis: Embedde
         assert [key for key in keys if ":delivery:" in key] == []
 
 
+@pytest.mark.parametrize("settlement", [Settlement.DELIVERED, Settlement.PARKED])
+async def test_one_that_comes_again_after_its_mark_is_gone_leads_to_the_same_anew(
+    redis: EmbeddedRedis, settlement: Settlement
+) -> None:
+    """Were its delivery to go with the old one's, the lane would stand still for good."""
+    async with desk(redis) as it:
+        assert await it.come("cb-1", kinds=(EffectKind.FORWARD_CALLBACK,))
+        (first,) = await it.outbox.claim(range(SHARDS), 10)
+        await it.outbox.settle(first, settlement, reason="gone")
+        shard = shard_of(first.effect.pair)
+        it.calls.now += AGE_MS + 1
+        await it.calls.raw("DEL", it.store._keys.mark(shard, "cb-1"))
+        assert await it.come("cb-1", kinds=(EffectKind.FORWARD_CALLBACK,))
+        assert [job.effect_id for job in await it.jobs()] == [first.effect.effect_id]
+        assert await it.calls.raw("PTTL", it.store._keys.delivery(shard, first.effect.effect_id)) == -1
+        backlog = await it.outbox.backlog()
+        assert (backlog.waiting, backlog.parked) == (1, 0)
+
+
 async def test_pages_have_all_and_none_twice(redis: EmbeddedRedis) -> None:
     async with desk(redis) as it:
         expected = []

@@ -1,15 +1,20 @@
 """Decisions on what is remembered of a pair, and deliveries that are leased with their commit."""
 
+import asyncio
+
 import pytest
 
-from bridge.calls.events import EventKind, Pair
+from bridge.calls.events import EventKind, Facts, Pair
 from bridge.calls.state import CallState
 from bridge.store import calls as calls_module
 from bridge.store.calls import Commit
 from bridge.store.deliveries import Delivery
 from bridge.store.embedded import EmbeddedRedis
+from bridge.store.errors import StoreUnavailable
+from bridge.store.keys import shard_of
+from tests.e2e.support import eventually
 from tests.integration.delivery_support import Gate, working
-from tests.integration.store_support import INBOUND, A, B, Bench, bench
+from tests.integration.store_support import INBOUND, A, B, Bench, bench, proxy
 
 
 class Place:
@@ -25,7 +30,7 @@ class Place:
     def take(self, delivery: Delivery) -> None:
         self.taken.append(delivery)
 
-    def forgo(self) -> None:
+    def forgo(self, delivery: Delivery | None = None) -> None:
         self.forgone += 1
 
 
@@ -60,6 +65,36 @@ async def test_a_call_that_is_over_is_not_opened_again_where_its_pair_is_forgott
         assert recalled.calls["c-1"].state is CallState.ENDED
         assert await other.commit(event, recalled) is Commit.OK
         assert await other.reads.pair(A) == []
+
+
+async def test_a_call_that_is_forgotten_is_not_taken_for_over(redis: EmbeddedRedis) -> None:
+    """An exchange that counts its calls anew may use an id again, once the call that had it is forgotten."""
+    async with bench(redis.url) as store:
+        await store.start()
+        await store.end()
+        await store.raw("DEL", store.keys.ended(A, "c-1"))  # as after `calls.ended_retention_s`
+        event = store.event(EventKind.STARTED, facts=INBOUND)
+        assert await store.commit(event, store.calls.recall(event)) is Commit.CONFLICT
+        assert await store.commit(event, store.calls.recall(event)) is Commit.OK
+        assert [read.call.call_id for read in await store.reads.pair(A)] == ["c-1"]
+
+
+async def test_what_changed_of_a_call_that_is_over_is_found_out_where_its_pair_is_forgotten(
+    redis: EmbeddedRedis,
+) -> None:
+    async with bench(redis.url) as one, bench(redis.url) as other:
+        await one.start()
+        await one.end()
+        await one.raw("DEL", one.keys.pair(A))  # as an hour later
+        late = one.event(EventKind.UPDATED, facts=Facts(link="https://recordings.example/2"))
+        await one.calls.load(late)
+        other._number = 10
+        (told,) = await other.take(other.event(EventKind.UPDATED, facts=Facts(link="https://recordings.example/1")))
+        await one.raw("DEL", one.keys.pair(A))
+        assert await one.commit(late, one.calls.recall(late)) is Commit.CONFLICT, "what it remembered is old"
+        assert await one.commit(late, one.calls.recall(late)) is Commit.OK
+        assert (await one.lane())[2] == told.effect_id, "and is not told again under the same id"
+        assert len(set(await one.lane())) == 4
 
 
 async def test_no_two_writes_have_the_same_version(redis: EmbeddedRedis) -> None:
@@ -122,9 +157,37 @@ async def test_a_place_is_given_up_where_nothing_was_committed(redis: EmbeddedRe
         assert (place.taken, place.forgone, place.places) == ([], 1, 4)
 
 
+async def test_a_place_is_given_up_where_a_commit_fails_before_it_is_asked_for(redis: EmbeddedRedis) -> None:
+    async with bench(redis.url) as store:
+        place = Place(1)
+        store.calls.hand_to(place)
+        event = store.event(EventKind.STARTED, facts=INBOUND, body="\ud800")  # no JSON can hold it
+        with pytest.raises(TypeError):
+            await store.commit(event, store.calls.recall(event))
+        assert (place.taken, place.forgone) == ([], 1)
+
+
+async def test_what_may_have_been_leased_though_the_answer_was_lost_is_given_back(redis: EmbeddedRedis) -> None:
+    """Nobody has tried it: it must not wait for the lease to end, nor be in doubt then, for which it may be parked."""
+    async with proxy(redis.socket_path) as between, working(between.url, poll_s=60) as work:
+        await work.store.start(B, "c-2")
+        work.worker.wake_all()
+        await work.idle()  # the scripts are loaded from now on
+        await eventually(lambda: not work.worker._due and not work.worker._claiming, "the first claim is over")
+        work.store.calls.hand_to(work.worker)
+        between.cut = True
+        with pytest.raises(StoreUnavailable):
+            await committed(work.store, EventKind.STARTED)
+        await work.idle()
+        (answer,) = await work.answers()
+        assert (answer["outcome"], answer["attempt"]) == ("delivered", 1)
+        assert (work.worker._offered, work.told(A)) == (0, ["open c-1"])
+
+
 async def test_a_worker_offers_no_more_places_than_it_has(redis: EmbeddedRedis) -> None:
     gate = Gate()
-    async with gate.cention() as url, working(redis.url, concurrency=2, cention_url=url) as work:
+    async with gate.cention() as url, working(redis.url, concurrency=2, cention_url=url, poll_s=60) as work:
+        await eventually(lambda: not work.worker._due and not work.worker._claiming, "the first claim is over")
         work.store.calls.hand_to(work.worker)
         pairs = [Pair(9, number) for number in range(5)]
         done = [
@@ -140,3 +203,45 @@ async def test_a_worker_offers_no_more_places_than_it_has(redis: EmbeddedRedis) 
             assert await work.outcomes(f"c-{pair}") == ["delivered"]
         assert gate.most == 2
     assert work.worker.offer(0) == 0, "it was told to stop"
+
+
+async def test_a_claim_under_way_and_commits_share_the_places(redis: EmbeddedRedis) -> None:
+    gate = Gate()
+    async with gate.cention() as url, working(redis.url, concurrency=4, cention_url=url, run=False) as work:
+        for number in range(8):
+            await work.store.start(Pair(8, number), f"w-{number}")
+        work.store.calls.hand_to(work.worker)
+        events = [work.store.event(EventKind.STARTED, Pair(9, number), facts=INBOUND) for number in range(4)]
+        commits = [work.store.commit(event, work.store.calls.recall(event)) for event in events]
+        work.worker._due = {shard_of(Pair(8, number)) for number in range(8)}
+        _, *done = await asyncio.gather(work.worker._claim(), *commits)
+        assert done.count(Commit.LEASED) == 2
+        await eventually(lambda: gate.under_way == len(work.worker._lanes), "attempts are under way")
+        gate.open.set()
+        await work.worker.drain(10)
+        assert gate.most <= 4
+
+
+async def test_a_lane_that_found_no_place_has_the_next_one(redis: EmbeddedRedis) -> None:
+    gate, offers = Gate(), list[int]()
+    async with gate.cention() as url, working(redis.url, concurrency=1, cention_url=url, poll_s=60) as work:
+        await eventually(lambda: not work.worker._due and not work.worker._claiming, "the first claim is over")
+        work.store.calls.hand_to(work.worker)
+
+        def ask(_: object = None) -> None:
+            if (lease_ms := work.worker.offer(0)) > 0:
+                work.worker.forgo()
+            offers.append(lease_ms)
+
+        for number, said in enumerate((Commit.LEASED, Commit.OK)):
+            pair = Pair(9, number)
+            event = work.store.event(EventKind.STARTED, pair, f"c-{number}", facts=INBOUND)
+            assert await work.store.commit(event, work.store.calls.recall(event)) is said
+        work.worker.wake(shard_of(pair))
+        (lane,) = work.worker._lanes._tasks
+        lane.add_done_callback(ask)  # just when its place is free
+        gate.open.set()
+        await work.idle()
+        await eventually(lambda: not work.worker._lanes, "the second is done too")
+        ask()
+        assert offers == [0, 15_000]

@@ -2,7 +2,7 @@
 -- leads to. Source: docs/callbacks.md. Keys: bridge/store/keys.py; all are in the shard of the call that it belongs to.
 --
 -- KEYS  1 mark  2 callback  3 document  4 callbacks  5 the call's timeline (any key where there is no entry)  6 lanes
---       7 waiting  8 parked
+--       7 waiting  8 parked  9 delivered
 -- ARGV  1 now, ms (0: this server's clock)   2 callback's id   3 the mark's life, ms   4 the callback's life, ms
 --       5 callbacks kept in the shard   6 timeline entry or ''   7 entries a timeline holds
 --       8 what the shard's keys for callbacks begin with   9 what is told of it   10 Cention's document
@@ -23,6 +23,10 @@ local ids = {}
 for i = 11, #ARGV, 3 do
   local id, lane = ARGV[i], ARGV[i + 1]
   ids[#ids + 1] = id
+  -- One that comes again after its mark is gone: nothing of the old delivery, such as its end, may cling to this one.
+  redis.call('DEL', ARGV[8] .. 'delivery:' .. id)
+  redis.call('ZREM', KEYS[8], id)
+  redis.call('ZREM', KEYS[9], id)
   redis.call('HSET', ARGV[8] .. 'delivery:' .. id, 'effect', ARGV[i + 2], 'created', now, 'attempts', 0,
     'state', 'waiting', 'after', '')
   redis.call('RPUSH', ARGV[8] .. 'lane:' .. lane, id)

@@ -2,9 +2,9 @@
 -- Source: architecture, "One atomic commit". Keys: bridge/store/keys.py.
 --
 -- KEYS  1 pair  2 ended  3 seen  4 timeline  5 lane  6 lanes  7 timers  8 active  9 waiting  10 parked  11 delivered
---       12 errands  13 leases  14 epoch  15 finished
+--       12 errands  13 leases  14 finished
 -- ARGV  1 now, ms (0: this server's clock)   2 version that the decision was made on, '' for none
---       3 1: the decision took the call for one that is not over   4 the call's member in timers, active and errands
+--       3 the call as it was made on, if it is over, else ''   4 the call's member in timers, active and errands
 --       5 the pair's name in lanes   6 where the call goes: live (listed), hidden (kept, not listed) or ended
 --       7 the pair's value after this   8 the call, if it is over   9 its start, ms
 --       10 timer: keep, clear or a number of ms from now   11 the mark's life, ms (0: no mark)
@@ -12,7 +12,7 @@
 --       15 the timeline entry   16 1: only if the call's timer has run out   17 what delivery keys begin with
 --       18 lease of the first delivery, ms, if nothing is in its lane before it; 0: none is wanted
 --       19 1: it ends here, and had an errand   20... id, effect, after of each delivery
--- Returns {'ok'}, {'leased', epoch, created}, or why nothing was done: {'duplicate'}, {'not_due'}, {'conflict', the
+-- Returns {'ok'}, {'leased', created}, or why nothing was done: {'duplicate'}, {'not_due'}, {'conflict', the
 -- pair's value, the call that is over}, each '' where there is none: the decision must be made again, on these.
 local now = tonumber(ARGV[1])
 if now == 0 then
@@ -26,8 +26,9 @@ if ARGV[11] ~= '0' and redis.call('EXISTS', KEYS[3]) == 1 then
   return {'duplicate'}
 end
 local held = redis.call('GET', KEYS[1])
+-- Compared as well: it has a life of its own, and a pair that is forgotten has no version to tell of a change.
 local over = redis.call('HGET', KEYS[2], 'call')
-if (held and string.match(held, '^%S+') or '') ~= ARGV[2] or (over and ARGV[3] == '1') then
+if (held and string.match(held, '^%S+') or '') ~= ARGV[2] or (over or '') ~= ARGV[3] then
   return {'conflict', held or '', over or ''}
 end
 if ARGV[16] == '1' then
@@ -53,8 +54,8 @@ if place == 'ended' then
   redis.call('PEXPIRE', KEYS[2], ARGV[12])
   redis.call('ZREM', KEYS[8], member)
   if ARGV[19] == '1' then
-    redis.call('ZADD', KEYS[15], now, member)
-    redis.call('ZREMRANGEBYSCORE', KEYS[15], '-inf', now - tonumber(ARGV[12]))
+    redis.call('ZADD', KEYS[14], now, member)
+    redis.call('ZREMRANGEBYSCORE', KEYS[14], '-inf', now - tonumber(ARGV[12]))
   end
 else
   if over then
@@ -92,9 +93,9 @@ for i = 20, #ARGV, 3 do
   redis.call('ZADD', KEYS[6], 'NX', now, ARGV[5])
 end
 if not alone then return {'ok'} end
--- As if it had been claimed (see claim.lua): the version is of this write alone, as the word there is of one claim.
-local epoch = redis.call('INCR', KEYS[14]) .. '-' .. string.match(ARGV[7], '^%S+')
-redis.call('HSET', KEYS[13], ARGV[5], epoch)
+-- As if it had been claimed (see claim.lua). The epoch is the version, which is of this write alone, as an epoch there is
+-- of one claim; and who asked knows it, even where this answer is lost.
+redis.call('HSET', KEYS[13], ARGV[5], string.match(ARGV[7], '^%S+'))
 redis.call('ZADD', KEYS[6], now + tonumber(ARGV[18]), ARGV[5])
 redis.call('HSET', ARGV[17] .. ARGV[20], 'attempts', 1)
-return {'leased', epoch, now}
+return {'leased', now}
