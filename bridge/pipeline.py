@@ -4,16 +4,17 @@
       -> recall   the pair's calls and their version               (bridge.store.calls)
       -> decide   the call as it then is, and the effects          (bridge.calls.decide; pure)
       -> commit   state, mark, timeline, deliveries: one script    (bridge.store.calls)
-      -> wake     the workers of the pair's shard                  (bridge.delivery.worker)
+      -> wake     the shard's workers, unless one has it already   (bridge.delivery.worker)
     worker: lane's head -> document -> Cention -> settle           (bridge.delivery)
 
 "Accepted" is said after the commit, never before. What is recalled may be old: a commit on an old version does nothing,
-and the event is decided again on what the commit found. A transfer is two
-commits: the first ends the call for the old agent and puts a hand-over into its lane; the second, done here at once,
-opens the call for the new agent. What it tells Cention waits in the new agent's lane until the hand-over has left the
-old one's: so the old agent's end is told first. No answer is given between the two: if Redis goes away or the process
-dies there, the sender repeats the event, and the repetition makes the second commit; so does the hand-over itself, for
-a sender that never comes back.
+and the event is decided again on what the commit found.
+
+A transfer is two commits: the first ends the call for the old agent and puts a hand-over into its lane; the second,
+done here at once, opens the call for the new agent. What it tells Cention waits in the new agent's lane until the
+hand-over has left the old one's: so the old agent's end is told first. No answer is given between the two: if Redis
+goes away or the process dies there, the sender repeats the event, and the repetition makes the second commit; so does
+the hand-over itself, for a sender that never comes back.
 """
 
 import asyncio

@@ -92,7 +92,7 @@ The Aventa bridge is at work. Made-up calls come in; Cention (a sandbox) gets th
   intake    {service.intake_url}/v1/events
   calls     {service.admin_url}/v1/calls            which call is active on which deviceId/extensionId
   one call  {service.admin_url}/v1/calls/<callId>   what happened to it
-  errands   {service.sandbox_url}/errands             what Cention has
+  Cention   {service.sandbox_url}/                    the errands, as a page; answer one there
   health    {service.admin_url}/readyz   {service.admin_url}/metrics
 
 Post an event by hand, and look at its call:

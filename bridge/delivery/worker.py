@@ -133,7 +133,7 @@ class Worker:
         self._offered -= 1
         self._rate.give_back(1)
         if delivery is not None and not self._stopping:
-            self._start(delivery, self._release(delivery))
+            self._start(delivery, self._give_back(delivery, _NOT_TOLD))
 
     async def run(self) -> None:
         """Works until `drain`."""
@@ -214,12 +214,9 @@ class Worker:
         if self._due:
             self._woken.set()
 
-    async def _give_back(self, delivery: Delivery) -> None:
-        await self._write_down(delivery, _GIVEN_BACK, None, None, go_on=False, in_doubt=delivery.in_doubt)
-
-    async def _release(self, delivery: Delivery) -> None:
+    async def _give_back(self, delivery: Delivery, why: NextStep = _GIVEN_BACK) -> None:
         # Left to the end of its lease, it would be in doubt, though nobody has tried it.
-        await self._write_down(delivery, _NOT_TOLD, None, None, go_on=False, in_doubt=delivery.in_doubt)
+        await self._write_down(delivery, why, None, None, go_on=False, in_doubt=delivery.in_doubt)
         self.wake(shard_of(delivery.effect.pair))
 
     async def _work(self, first: Delivery) -> None:

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from bridge.cention.client import CentionClient
 from bridge.cention.documents import EndErrand, EndObcall, IntegrationData, Message, NewErrand
+from bridge.cention.outcome import Failure, Fetched
 from bridge.runtime.web import serve
 
 TESTS = Path(__file__).parent.parent
@@ -67,6 +68,12 @@ ENDED = EndErrand(errand_id=511055)
 OBCALL = EndObcall(integration_name="aventa", device_id=1000, extension_id=1001, dialed_number="0701740605")
 
 Bytes = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def value(read: Fetched[Any] | Failure) -> Any:
+    """What was read; fails where nothing was."""
+    assert isinstance(read, Fetched), read
+    return read.value
 
 
 def sample(name: str) -> Any:

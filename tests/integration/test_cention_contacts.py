@@ -24,12 +24,6 @@ async def sandbox() -> AsyncIterator[Sandbox]:
     await made.stop()
 
 
-@pytest.fixture
-async def client(sandbox: Sandbox) -> AsyncIterator[CentionClient]:
-    async with cention(await sandbox.start()) as made:
-        yield made
-
-
 def kept(read: Fetched[ContactCard] | Failure) -> ContactCard:
     assert isinstance(read, Fetched), read
     return read.value

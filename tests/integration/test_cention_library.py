@@ -15,7 +15,7 @@ from bridge.cention.documents import Category, Library, LibraryAttachment, Quest
 from bridge.cention.endpoints.base import with_query
 from bridge.cention.outcome import Failure, Fetched, Rejected, TryLater, Unauthorised, Unknown
 from bridge.cention.sandbox import Sandbox
-from tests.integration.cention_support import SAMPLES, TOKEN, cention, web_server
+from tests.integration.cention_support import SAMPLES, TOKEN, cention, value, web_server
 
 LIBRARY_TOKEN = "may-read-the-library"
 
@@ -25,17 +25,6 @@ async def sandbox() -> AsyncIterator[Sandbox]:
     made = Sandbox(tokens={TOKEN: ["create_errand"], LIBRARY_TOKEN: ["library"]})
     yield made
     await made.stop()
-
-
-@pytest.fixture
-async def client(sandbox: Sandbox) -> AsyncIterator[CentionClient]:
-    async with cention(await sandbox.start()) as made:
-        yield made
-
-
-def value(read: Fetched[Any] | Failure) -> Any:
-    assert isinstance(read, Fetched), read
-    return read.value
 
 
 async def test_a_library_comes_with_all_that_is_in_it(client: CentionClient) -> None:

@@ -11,9 +11,9 @@ from aiohttp import web
 
 from bridge.cention.client import CentionClient
 from bridge.cention.documents import EndErrand, ErrandReport
-from bridge.cention.outcome import Delivered, Failure, Fetched, Rejected, TryLater, Unauthorised, Unknown
+from bridge.cention.outcome import Delivered, Failure, Rejected, TryLater, Unauthorised, Unknown
 from bridge.cention.sandbox import Sandbox
-from tests.integration.cention_support import ENDED, ERRAND, SAMPLES, TOKEN, cention, raw, web_server
+from tests.integration.cention_support import ENDED, ERRAND, SAMPLES, TOKEN, cention, raw, value, web_server
 
 DATA_TOKEN = "may-read-errand-data"
 
@@ -23,17 +23,6 @@ async def sandbox() -> AsyncIterator[Sandbox]:
     made = Sandbox(tokens={TOKEN: ["create_errand"], DATA_TOKEN: ["errand_data"]})
     yield made
     await made.stop()
-
-
-@pytest.fixture
-async def client(sandbox: Sandbox) -> AsyncIterator[CentionClient]:
-    async with cention(await sandbox.start()) as made:
-        yield made
-
-
-def value(read: Fetched[Any] | Failure) -> Any:
-    assert isinstance(read, Fetched), read
-    return read.value
 
 
 async def test_a_created_errand_is_dirty_until_its_report_is_read_or_it_is_marked(
