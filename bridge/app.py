@@ -168,7 +168,7 @@ async def running(
             Turns(connection, keys),
             metrics,
         )
-        breaker = parts.breaker(settings, metrics)
+        breaker = parts.breaker(settings, "cention", metrics)
         dispatcher = Dispatcher(
             client,
             parts.renderer(settings),
@@ -203,6 +203,7 @@ async def running(
                 base_url=base_url,
                 token=tokens.claim("attachment"),
                 cention=breaker,
+                receiver=parts.breaker(settings, "forward", None),
                 asked=rate.owe,
                 keep=rejections.keep,
                 alone=embedded is not None,

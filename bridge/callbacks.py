@@ -12,7 +12,6 @@ must not hold up an agent. Each errand has two lanes, one for its files and one 
 
 import asyncio
 import hashlib
-import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from pydantic import ValidationError
 from bridge.calls.effects import Effect, EffectKind
 from bridge.cention.client import CentionClient
 from bridge.cention.documents import EVENT_ANSWER_ERRAND, AnsweredErrand, Callback
-from bridge.delivery.breaker import Breaker, State
+from bridge.delivery.breaker import Breaker
 from bridge.delivery.callbacks import CallbackDispatcher, Fetching
 from bridge.delivery.files import Files
 from bridge.delivery.forward import Forwarder
@@ -242,6 +241,7 @@ async def open_callbacks(
     base_url: str,
     token: str,
     cention: Breaker,
+    receiver: Breaker,
     asked: Callable[[int], None],
     keep: Reject,
     alone: bool,
@@ -254,6 +254,7 @@ async def open_callbacks(
         base_url: Cention's, for files.
         token: for files.
         cention: the breaker of errands, which files heed.
+        receiver: the breaker of what is forwarded.
         asked: told how many requests were made to Cention.
         keep: keeps what cannot be used among the rejections.
         alone: whether no other bridge can be at work on this Redis.
@@ -298,7 +299,7 @@ async def open_callbacks(
                 await outbox.free_leases()
             worker = Worker(
                 outbox,
-                CallbackDispatcher(store, fetching, forwarder, _breaker(settings)),
+                CallbackDispatcher(store, fetching, forwarder, receiver),
                 Schedule(tuple(delivery.schedule_s), delivery.age_s_max),
                 metrics.of_callbacks(),
                 concurrency=CONCURRENCY,
@@ -307,31 +308,17 @@ async def open_callbacks(
                 attempt_timeout_s=delivery.attempt_timeout_s,
                 rate=Rate(0, monotonic),
             )
-        receiver = Receiver(store, leads_to, metrics, lambda shard: worker.wake(shard) if worker else None)
+        taking = Receiver(store, leads_to, metrics, lambda shard: worker.wake(shard) if worker else None)
         route = None
         if own.enabled:
             route = CallbackRoute(
                 CallbackSecrets(_revealed(own.secret)),
-                receiver.receive,
+                taking.receive,
                 keep,
                 lambda code: metrics.callbacks_refused.labels(code).inc(),
                 own.body_bytes_max,
             )
         yield Callbacks(store, route, outbox, worker, tokens, forwarder, metrics, files)
-
-
-def _breaker(settings: Settings) -> Breaker:
-    def changed(was: State, state: State, reason: str) -> None:
-        write = log.error if (was, state) == (State.CLOSED, State.OPEN) else log.info
-        write("forward breaker " + state.value, reason=reason)
-
-    return Breaker(
-        failures=settings.delivery.breaker_failures,
-        open_s=settings.delivery.breaker_open_s,
-        clock=monotonic,
-        chance=random.Random().random,  # noqa: S311 (jitter, not a secret)
-        changed=changed,
-    )
 
 
 def _revealed(values: Any) -> list[str]:

@@ -47,14 +47,16 @@ def cention_tokens(settings: Settings, *, sandboxed: bool) -> tuple[str, dict[st
     return token("create_errand"), routes, {claim: token(claim) for claim in get_args(Claim)}
 
 
-def breaker(settings: Settings, metrics: Metrics) -> Breaker:
+def breaker(settings: Settings, name: str, metrics: Metrics | None) -> Breaker:
+    """A breaker as the settings say, named in the log by what it stands before; `metrics` where they show it."""
+
     def changed(was: State, state: State, reason: str) -> None:
-        metrics.breaker_open.set(state is not State.CLOSED)
-        if state is State.OPEN:
-            metrics.breaker_opened.inc()
-        # A probe that fails is no news: that Cention is down was said when the breaker opened.
+        if metrics is not None:
+            metrics.breaker_open.set(state is not State.CLOSED)
+            metrics.breaker_opened.inc(int(state is State.OPEN))
+        # A probe that fails is no news: that the other side is down was said when the breaker opened.
         write = log.error if (was, state) == (State.CLOSED, State.OPEN) else log.info
-        write("cention breaker " + state.value, reason=reason)
+        write(f"{name} breaker {state.value}", reason=reason)
 
     return Breaker(
         failures=settings.delivery.breaker_failures,

@@ -97,10 +97,15 @@ class Reads:
         if not names:
             return []
         whose = [parse_member(name) for name in names]
-        values = await self._run(*(("GET", self._keys.pair(pair)) for pair, _ in whose))
-        errands = await self._run(*(("HGET", *self._errand_of(pair, call_id)) for pair, call_id in whose))
+        answers = await self._run(
+            *(
+                command
+                for pair, call_id in whose
+                for command in (("GET", self._keys.pair(pair)), ("HGET", *self._errand_of(pair, call_id)))
+            )
+        )
         reads: list[CallRead | None] = []
-        for (pair, call_id), value, errand in zip(whose, values, errands, strict=True):
+        for (pair, call_id), value, errand in zip(whose, answers[::2], answers[1::2], strict=True):
             data = load_pair(value or "")[1].get(call_id)
             reads.append(None if data is None else CallRead(call_from_dict(data, call_id, pair), errand))
         return reads
