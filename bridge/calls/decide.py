@@ -7,7 +7,7 @@ Source: contract section 2; architecture, "Functional core".
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from bridge.calls.effects import Effect, EffectKind, effect_id
 from bridge.calls.events import CallEvent, Direction, EventKind, Facts
@@ -15,7 +15,6 @@ from bridge.calls.state import (
     BEFORE_START,
     LIVE,
     OVER,
-    RESUME,
     TRANSITIONS,
     TRIGGER_OF,
     Action,
@@ -33,11 +32,15 @@ _CAN_OPEN = _MOVES | {Trigger.UPDATE, Trigger.TRANSFER}
 """Triggers that open an unseen call when they carry what a start needs. An end does not: it waits for the start."""
 _REASONS = {EventKind.EXPIRED: "swept", EventKind.RECONCILED: "reconciled"}
 """Why an effect came about, where no event of the exchange led to it."""
+_INBOUND_ENDS: dict[InboundEnd, EffectKind | None] = {
+    InboundEnd.END_SESSION: EffectKind.END_SESSION,
+    InboundEnd.CLOSE_ERRAND: EffectKind.CLOSE_ERRAND,
+    InboundEnd.NOTHING: None,
+}
 _RESUMES = {Trigger.ANSWER: CallState.ANSWERED, Trigger.HOLD: CallState.HELD, Trigger.RETRIEVE: CallState.ANSWERED}
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What an event comes to.
 
     Attributes:
@@ -68,8 +71,7 @@ def decide(calls: Mapping[str, Call], event: CallEvent, policy: Policy) -> Decis
     steps = [trigger]
     if before.state in BEFORE_START and trigger in _CAN_OPEN and _can_start(facts, policy):
         steps = [Trigger.START, trigger]
-    call = replace(
-        before,
+    call = before._replace(
         facts=facts,
         updated_at=max(before.updated_at, event.occurred_at),
         sequence=before.sequence if stale or event.sequence is None else event.sequence,
@@ -105,7 +107,7 @@ def _step(
     """Carries out one cell of the table, adding to `effects`; returns the call after it."""
     was = call.state
     rule = TRANSITIONS[was][trigger]
-    to = call.resume if rule.to == RESUME else CallState(rule.to)
+    to = rule.to if isinstance(rule.to, CallState) else call.resume
     if stale and was in LIVE and trigger in _MOVES:
         to = was
     started_at = call.started_at
@@ -115,7 +117,7 @@ def _step(
     elif to in LIVE and was in OVER:
         started_at = event.occurred_at
     resume = _RESUMES.get(trigger, call.resume) if to is CallState.EXPECTED and not stale else call.resume
-    call = replace(call, state=to, started_at=started_at, resume=resume)
+    call = call._replace(state=to, started_at=started_at, resume=resume)
     for action in rule.does:
         call = _act(call, action, event, policy, alone, effects)
     return call
@@ -126,7 +128,7 @@ def _act(call: Call, action: Action, event: CallEvent, policy: Policy, alone: bo
     match action:
         case Action.OPEN:
             wanted = facts.direction in policy.open_errand_for
-            call = replace(call, has_errand=wanted)
+            call = call._replace(has_errand=wanted)
             return _emit(call, EffectKind.OPEN_ERRAND, event, effects, after=event.after) if wanted else call
         case Action.CLOSE:
             kind = _close_kind(call, policy)
@@ -151,11 +153,7 @@ def _close_kind(call: Call, policy: Policy) -> EffectKind | None:
         return EffectKind.END_OUTBOUND_CALL
     if not call.has_errand:
         return None
-    return {
-        InboundEnd.END_SESSION: EffectKind.END_SESSION,
-        InboundEnd.CLOSE_ERRAND: EffectKind.CLOSE_ERRAND,
-        InboundEnd.NOTHING: None,
-    }[policy.inbound_end]
+    return _INBOUND_ENDS[policy.inbound_end]
 
 
 def _emit(
@@ -183,7 +181,7 @@ def _emit(
             after=after,
         )
     )
-    return replace(call, told=call.told + 1, link_told=call.facts.link)
+    return call._replace(told=call.told + 1, link_told=call.facts.link)
 
 
 def _timer(was: CallState, now: CallState) -> Timer:

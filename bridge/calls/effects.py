@@ -4,8 +4,8 @@ Source: contract section 2, column "message to Cention"; architecture, "Effect i
 """
 
 import hashlib
-from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 from bridge.calls.events import CallEvent, EventKind, Facts, Pair
 
@@ -29,8 +29,7 @@ class EffectKind(StrEnum):
     """The same: POST the callback to `callback.forward_url`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
+class Effect(NamedTuple):
     """One thing to do, in its pair's lane.
 
     Attributes:
@@ -61,7 +60,7 @@ def effect_id(pair: Pair, call_id: str, kind: EffectKind, ordinal: int) -> str:
     The call's id is hashed, since it may be long and hold anything, and this id travels into Cention's `message_id`.
     """
     digest = hashlib.blake2b(f"{pair}:{call_id}".encode(), digest_size=12).hexdigest()
-    return f"av-{digest}-{kind.value}-{ordinal}"
+    return f"av-{digest}-{kind}-{ordinal}"
 
 
 def handed_over(effect: Effect) -> CallEvent:
@@ -73,6 +72,6 @@ def handed_over(effect: Effect) -> CallEvent:
         occurred_at=effect.at,
         call_id=effect.call_id,
         pair=effect.target,
-        facts=replace(effect.facts, cause=None, ended_by=None),
+        facts=effect.facts._replace(cause=None, ended_by=None),
         after=effect.effect_id,
     )

@@ -179,8 +179,7 @@ class Timer(Enum):
     CLEAR = "clear"
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One call at one pair.
 
     Attributes:

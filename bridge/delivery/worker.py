@@ -13,10 +13,11 @@ what cannot be settled comes due again when its lease ends.
 """
 
 import asyncio
+import logging
 import random
 from collections import Counter
 from collections.abc import Coroutine, Iterable
-from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any, Literal, Protocol
 
 from bridge.calls.effects import Effect, EffectKind
@@ -98,6 +99,8 @@ class Worker:
         self._stopping = False
         self._lanes = Tasks("lanes")
         self._random = random.Random()  # noqa: S311 (jitter, not a secret)
+        # Asked once: a line that is not written costs as much as what it would tell.
+        self._tells_all = log.is_enabled_for(logging.DEBUG)
 
     def wake(self, shard: int) -> None:
         """Says that a lane of `shard` may have become due."""
@@ -277,10 +280,12 @@ class Worker:
     def _observe(self, delivery: Delivery, outcome: Outcome, step: NextStep, took_s: float, age_s: float) -> None:
         effect, name = delivery.effect, outcome_name(outcome)
         if effect.kind is not EffectKind.HAND_OVER:
-            self._metrics.attempts.labels(effect.kind.value, name).inc()
+            self._metrics.attempts.labels(effect.kind, name).inc()
             self._metrics.attempt_seconds.observe(took_s)
         if step.settlement is Settlement.DELIVERED:
             self._metrics.delivery_seconds.observe(age_s)
+            if not self._tells_all:
+                return
         write = log.debug if step.settlement is Settlement.DELIVERED else log.warning
         write(
             "delivery " + step.settlement,
@@ -355,25 +360,34 @@ class Worker:
 
 def outcome_name(outcome: Outcome) -> str:
     """The outcome's name in metrics and timelines: `delivered`, `try_later`, ..."""
-    name = type(outcome).__name__
+    return _written(type(outcome).__name__)
+
+
+@cache
+def _written(name: str) -> str:
     return "".join("_" + letter.lower() if letter.isupper() else letter for letter in name).lstrip("_")
 
 
 def _entry(delivery: Delivery, step: NextStep, outcome: Outcome, took_s: float) -> dict[str, object]:
     """The attempt's timeline entry: which try of which delivery, what Cention said, what follows."""
-    assert is_dataclass(outcome), "outcomes are dataclasses"
-    told: dict[str, Any] = {field.name: getattr(outcome, field.name) for field in fields(outcome)}
-    return {
-        "delivery": delivery.effect.effect_id,
-        "effect": delivery.effect.kind.value,
-        "reason": delivery.effect.reason,
+    effect = delivery.effect
+    entry: dict[str, object] = {
+        "delivery": effect.effect_id,
+        "effect": effect.kind,
+        "reason": effect.reason,
         "attempt": delivery.attempt,
         "tookMs": round(took_s * 1000),
         "outcome": outcome_name(outcome),
-        "then": step.settlement.value,
-        **({"waitMs": round(step.wait_s * 1000)} if step.wait_s else {}),
-        **({"status": told["status"]} if told.get("status") is not None else {}),
-        **({"errandId": told["errand_id"]} if told.get("errand_id") else {}),
-        **({"found": True} if told.get("found") else {}),
-        **({"answer": told["reason"]} if told.get("reason") else {}),
+        "then": step.settlement,
     }
+    if step.wait_s:
+        entry["waitMs"] = round(step.wait_s * 1000)
+    if not isinstance(outcome, Unknown) and outcome.status is not None:
+        entry["status"] = outcome.status
+    if not isinstance(outcome, Delivered):
+        entry["answer"] = outcome.reason
+    elif outcome.errand_id:
+        entry["errandId"] = outcome.errand_id
+        if outcome.found:
+            entry["found"] = True
+    return entry

@@ -15,7 +15,6 @@ Source: docs/adr/0014-spool.md.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import TypeVar
 
 from bridge.calls.events import CallEvent, Pair
@@ -301,4 +300,4 @@ def _event_record(event: CallEvent) -> Record:
 def _waited(event: CallEvent, since: int) -> CallEvent:
     """The event with a note for its timeline, whose entry has the time of the commit."""
     waited_s = max(0, now_ms() - since) / 1000
-    return replace(event, notes=(*event.notes, f"waited {waited_s:.1f} s in the spool, since Redis was away"))
+    return event._replace(notes=(*event.notes, f"waited {waited_s:.1f} s in the spool, since Redis was away"))

@@ -9,11 +9,11 @@ what is remembered can be old, and never wrong.
 Source: architecture, "One atomic commit", "Shards".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from secrets import token_hex
-from typing import Any
+from typing import Any, NamedTuple
 
 from bridge.calls.decide import Decision
 from bridge.calls.events import CallEvent, EventKind, Pair
@@ -22,23 +22,8 @@ from bridge.runtime.clock import monotonic, now_ms
 from bridge.store.connection import SCRIPTS, Command, Connection, unless_all_failed
 from bridge.store.deliveries import Delivery, Taker
 from bridge.store.errors import StoreUnavailable
-from bridge.store.keys import (
-    ACTIVE,
-    DELIVERED,
-    ERRANDS,
-    FINISHED,
-    LANES,
-    LEASES,
-    PARKED,
-    SHARDS,
-    TIMERS,
-    WAITING,
-    Keys,
-    member,
-    parse_member,
-    shard_of,
-)
-from bridge.store.packing import as_read, as_stored
+from bridge.store.keys import SHARDS, TIMERS, Keys, member, parse_member, shard_of
+from bridge.store.packing import as_stored
 from bridge.store.records import (
     call_from_dict,
     call_to_dict,
@@ -80,8 +65,7 @@ class Retention:
     errand_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(NamedTuple):
     """What is known of an event's pair.
 
     Attributes:
@@ -89,14 +73,39 @@ class Loaded:
         calls: its calls, and the event's own if that is over, by id.
         seen: whether the event was seen before; False where Redis was not asked.
         held: the pair's calls as they are stored.
-        over: the event's own call as it is stored, if it is over; else "".
+        over: the event's own call as it is stored, if it is over; else b"".
     """
 
     version: str
-    calls: dict[str, Call]
+    calls: Mapping[str, Call]
     seen: bool
-    held: dict[str, dict[str, Any]]
-    over: str
+    held: Mapping[str, dict[str, Any]]
+    over: bytes
+
+
+class _Remembered(NamedTuple):
+    """How a pair stood when it was last heard of, and one call of it that is over.
+
+    Attributes:
+        version, held: as in `Loaded`.
+        calls: those in `held`, by id.
+        ended: the call that is over; None: there was none.
+        over: that as it is stored, else b"".
+    """
+
+    version: str
+    calls: Mapping[str, Call]
+    held: Mapping[str, dict[str, Any]]
+    ended: Call | None
+    over: bytes
+
+    def loaded(self, event: CallEvent, *, seen: bool) -> Loaded:
+        if self.ended is None or self.ended.call_id != event.call_id or event.call_id in self.calls:
+            return Loaded(self.version, self.calls, seen, self.held, b"")
+        return Loaded(self.version, {**self.calls, event.call_id: self.ended}, seen, self.held, self.over)
+
+
+_NOTHING = _Remembered("", {}, {}, None, b"")
 
 
 class Commit(StrEnum):
@@ -116,12 +125,18 @@ class CallStore:
     def __init__(
         self, connection: Connection, keys: Keys, retention: Retention, server_time: ServerTime = redis_time
     ) -> None:
-        self._run, self._run_each = connection.run, connection.run_each
+        self._run, self._run_each, self._spread = connection.run, connection.run_each, connection.spread
         self._keys, self._retention, self._now = keys, retention, server_time
-        self._remembered: dict[Pair, tuple[str, str, str]] = {}
-        """Per pair: its value, a call of it that is over, and that call's id; the one used last stands last."""
+        self._remembered: dict[Pair, _Remembered] = {}
+        """The one used last stands last."""
         self._writer, self._writes = token_hex(4), 0
         self._taker: Taker | None = None
+        self._timers = {
+            Timer.AGE: str(retention.age_ms),
+            Timer.GRACE: str(retention.grace_ms),
+            Timer.KEEP: "keep",
+            Timer.CLEAR: "clear",
+        }
 
     def hand_to(self, taker: Taker) -> None:
         """Lets a commit hand its first delivery over at once, where nothing waits in its lane before it."""
@@ -132,8 +147,7 @@ class CallStore:
 
         A commit that was decided on this finds out whether it still holds.
         """
-        value, over, over_id = self._remembered.get(event.pair, ("", "", ""))
-        return _loaded(event, value, over if over_id == event.call_id else "", seen=False)
+        return self._remembered.get(event.pair, _NOTHING).loaded(event, seen=False)
 
     async def load(self, event: CallEvent) -> Loaded:
         """What a decision on `event` is made on."""
@@ -143,8 +157,7 @@ class CallStore:
             ("HGET", self._keys.ended(pair, call_id), "call"),
             ("EXISTS", self._keys.seen(pair, event.event_id)),
         )
-        self._remember(event, value or "", over or "")
-        return _loaded(event, value or "", over or "", seen=bool(seen))
+        return self._heard(event, value or "", over or "").loaded(event, seen=bool(seen))
 
     async def commit(self, event: CallEvent, loaded: Loaded, decision: Decision) -> Commit:
         """Writes state, duplicate mark, timeline entry, timer and deliveries in one step, or nothing.
@@ -153,29 +166,30 @@ class CallStore:
         that most are never claimed. After a `CONFLICT`, `recall` has what to decide on. A `DUPLICATE` is as durable as
         the first one was to be: its mark is written again, and WAIT speaks of what its own connection wrote.
         """
-        keys, keep, call, pair = self._keys, self._retention, decision.call, event.pair
-        held, over = dict(loaded.held), b""
+        keep, call, own = self._retention, decision.call, event.call_id
+        calls, held, over, ended = dict(loaded.calls), dict(loaded.held), b"", None
         if call.state in OVER:
-            held.pop(event.call_id, None)
-            over = dump_call(call)
+            calls.pop(own, None)
+            held.pop(own, None)
+            over, ended = dump_call(call), call
         else:
-            held[event.call_id] = call_to_dict(call)
+            calls[own], held[own] = call, call_to_dict(call)
         self._writes += 1
         version = f"{self._writer}{self._writes:x}"
-        value = dump_pair(version, held)
-        before = loaded.calls.get(event.call_id)
-        first: list[Command] = []
-        if before is None or decision.timer is Timer.AGE:
-            # Whenever the call gets a new life, or the index would end before it. Before the commit: an index entry
-            # without a call does no harm, a call without one could not be found.
-            index = keys.index(event.call_id)
-            first = [("HSET", index, str(pair), ""), ("PEXPIRE", index, keep.age_ms + keep.ended_ms)]
+        # Whenever the call gets a new life, or the index would end before it.
+        index = self._keys.index(own) if own not in loaded.calls or decision.timer is Timer.AGE else None
+        if index is not None and self._spread:
+            # Before the commit, in a slot of its own: an index entry without a call does no harm, a call without one
+            # could not be found.
+            life_ms = keep.age_ms + keep.ended_ms
+            await self._run(("HSET", index, str(event.pair), ""), ("PEXPIRE", index, life_ms), promised=True)
+            index = None
         began, lease_ms = monotonic(), self._offered(event, decision)
         leased: Delivery | None = None
         lost: Delivery | None = None
         try:
-            script = self._script(event, loaded, decision, value, over, lease_ms)
-            ((said, *told),) = await self._run(script, first=first, promised=True)
+            script = self._script(event, loaded, decision, dump_pair(version, held), over, lease_ms, index)
+            ((said, *told),) = await self._run(script, promised=True)
             if said == Commit.LEASED:
                 leased = Delivery(decision.effects[0], version, 1, int(told[0]), leased_at=began)
         except StoreUnavailable:
@@ -185,9 +199,9 @@ class CallStore:
         finally:
             self._hand_over(leased, lost, lease_ms)
         if said == Commit.CONFLICT:
-            self._remember(event, *told)
+            self._heard(event, *told)
         elif said in (Commit.OK, Commit.LEASED):
-            self._remember(event, as_read(value), as_read(over))
+            self._remember(event.pair, _Remembered(version, calls, held, ended, over))
         return Commit(said)
 
     def _script(
@@ -198,37 +212,26 @@ class CallStore:
         value: bytes,
         over: bytes,
         lease_ms: int,
+        index: str | None,
     ) -> Command:
-        keys, keep, call, pair = self._keys, self._retention, decision.call, event.pair
-        shard, name = shard_of(pair), member(pair, event.call_id)
-        timers = {
-            Timer.AGE: str(keep.age_ms),
-            Timer.GRACE: str(keep.grace_ms),
-            Timer.KEEP: "keep",
-            Timer.CLEAR: "clear",
-        }
-        place = "live" if call.state in LIVE else "ended" if call.state in OVER else "hidden"
+        keep, call, pair = self._retention, decision.call, event.pair
         ours = event.kind is EventKind.EXPIRED
+        is_over = call.state in OVER
         # It can be compared with Cention from now on.
-        finished = call.state in OVER and decision.was not in OVER and call.has_errand
+        finished = is_over and decision.was not in OVER and call.has_errand
+        keys = self._keys.of_commit(pair, event.call_id, event.event_id)
+        if index is not None:
+            keys.append(index)
         args = [
-            self._now(), loaded.version, as_stored(loaded.over), name, str(pair), place, value, over, call.started_at,
-            timers[decision.timer], 0 if ours else keep.seen_ms, keep.ended_ms, keep.age_ms + keep.ended_ms,
-            keep.timeline_entries, _entry(event, decision), int(ours), keys.delivery(shard, ""), lease_ms,
-            int(finished),
+            self._now(), loaded.version, loaded.over, member(pair, event.call_id), str(pair),
+            "live" if call.state in LIVE else "ended" if is_over else "hidden", value, over, call.started_at,
+            self._timers[decision.timer], 0 if ours else keep.seen_ms, keep.ended_ms, keep.age_ms + keep.ended_ms,
+            keep.timeline_entries, _entry(event, decision), int(ours), self._keys.delivery(shard_of(pair), ""),
+            lease_ms, int(finished),
         ]  # fmt: skip
         for effect in decision.effects:
-            args += [effect.effect_id, dump_effect(effect), effect.after or ""]
-        return SCRIPTS["commit"].call(
-            [
-                keys.pair(pair), keys.ended(pair, event.call_id), keys.seen(pair, event.event_id),
-                keys.timeline(pair, event.call_id), keys.lane(pair), keys.of_shard(shard, LANES),
-                keys.of_shard(shard, TIMERS), keys.of_shard(shard, ACTIVE), keys.of_shard(shard, WAITING),
-                keys.of_shard(shard, PARKED), keys.of_shard(shard, DELIVERED), keys.of_shard(shard, ERRANDS),
-                keys.of_shard(shard, LEASES), keys.of_shard(shard, FINISHED),
-            ],
-            args,
-        )  # fmt: skip
+            args += (effect.effect_id, dump_effect(effect), effect.after or "")
+        return SCRIPTS["commit"].call(keys, args)
 
     def _offered(self, event: CallEvent, decision: Decision) -> int:
         """The lease for the first delivery, ms; 0: it has to be claimed."""
@@ -242,9 +245,19 @@ class CallStore:
         elif self._taker is not None and lease_ms:
             self._taker.forgo(lost)
 
-    def _remember(self, event: CallEvent, value: str, over: str) -> None:
-        self._remembered.pop(event.pair, None)
-        self._remembered[event.pair] = (value, over, event.call_id)
+    def _heard(self, event: CallEvent, value: str, over: str) -> _Remembered:
+        """Takes note of what Redis says of the event's pair."""
+        pair, own = event.pair, event.call_id
+        version, held = load_pair(value)
+        calls = {call_id: call_from_dict(data, call_id, pair) for call_id, data in held.items()}
+        ended = load_call(over, own, pair) if over else None
+        heard = _Remembered(version, calls, held, ended, as_stored(over))
+        self._remember(pair, heard)
+        return heard
+
+    def _remember(self, pair: Pair, known: _Remembered) -> None:
+        self._remembered.pop(pair, None)
+        self._remembered[pair] = known
         if len(self._remembered) > PAIRS_REMEMBERED:
             del self._remembered[next(iter(self._remembered))]
 
@@ -268,27 +281,20 @@ class CallStore:
         return [int(answer[0]) * 1000 + int(answer[1]) // 1000]
 
 
-def _loaded(event: CallEvent, value: str, over: str, *, seen: bool) -> Loaded:
-    version, held = load_pair(value)
-    pair, own = event.pair, event.call_id
-    calls = {call_id: call_from_dict(data, call_id, pair) for call_id, data in held.items()}
-    if over and own not in calls:
-        calls[own] = load_call(over, own, pair)
-    return Loaded(version, calls, seen, held, over)
-
-
 def _entry(event: CallEvent, decision: Decision) -> bytes:
     """An event's timeline entry: what came, and what was made of it."""
-    return dump_entry(
-        {
-            "at": now_ms(),
-            "eventId": event.event_id,
-            "type": event.kind,
-            "occurredAt": event.occurred_at,
-            "from": decision.was,
-            "to": decision.call.state,
-            **({"effects": [effect.effect_id for effect in decision.effects]} if decision.effects else {}),
-            **({"notes": list(event.notes)} if event.notes else {}),
-            **({"event": event.body} if event.body is not None else {}),
-        }
-    )
+    entry: dict[str, Any] = {
+        "at": now_ms(),
+        "eventId": event.event_id,
+        "type": event.kind,
+        "occurredAt": event.occurred_at,
+        "from": decision.was,
+        "to": decision.call.state,
+    }
+    if decision.effects:
+        entry["effects"] = [effect.effect_id for effect in decision.effects]
+    if event.notes:
+        entry["notes"] = event.notes
+    if event.body is not None:
+        entry["event"] = event.body
+    return dump_entry(entry)

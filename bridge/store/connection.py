@@ -65,29 +65,27 @@ class Connection:
         servers = self._routes.servers()
         return bool(servers) and all(server.available for server in servers)
 
-    async def run(self, *commands: Command, first: Sequence[Command] = (), promised: bool = False) -> list[Any]:
+    @property
+    def spread(self) -> bool:
+        """Whether keys of different slots may be on different servers."""
+        return self._routes.spread
+
+    async def run(self, *commands: Command, promised: bool = False) -> list[Any]:
         """Runs `commands` in order, in one pipeline with whatever else this turn of the loop asks for.
 
         Args:
-            first: are acknowledged before `commands` are sent, or run before them on the same connection.
             promised: whether their success is made known outside: then it needs the durability that was asked for.
-
-        Returns:
-            The answers to `commands`.
 
         Raises:
             StoreUnavailable: Redis did not answer, refused, or has it on too few replicas; whether a command ran is
                 not known.
             RedisError: a command of ours is wrong.
         """
-        if first and self._routes.spread:
-            await self.run(*first, promised=promised)
-            first = ()
-        results = await self.run_each(*first, *commands, promised=promised)
+        results = await self.run_each(*commands, promised=promised)
         for result in results:
             if isinstance(result, StoreUnavailable):
                 raise result
-        return results[len(first) :]
+        return results
 
     async def run_each(self, *commands: Command, promised: bool = False) -> list[Any]:
         """As `run`, with a `StoreUnavailable` in the place of each answer that failed so.
@@ -97,19 +95,23 @@ class Connection:
         """
         if self._closed:
             return [StoreUnavailable("the connection is closed")] * len(commands)
-        if any(self._routes.server_for(command) is None for command in commands):
+        servers = [self._routes.server_for(command) for command in commands]
+        if None in servers:
             try:
                 await self._routes.look()
             except StoreUnavailable as failure:
                 return [failure] * len(commands)
+            servers = [self._routes.server_for(command) for command in commands]
         loop = asyncio.get_running_loop()
-        asked = [Asked(command, loop.create_future(), promised) for command in commands]
-        for each in asked:
-            if (server := self._routes.server_for(each.command)) is None:
-                each.settle(StoreUnavailable("no server takes this slot"))
+        answers = []
+        for command, server in zip(commands, servers, strict=True):
+            asked = Asked(command, loop.create_future(), promised)
+            answers.append(asked.answer)
+            if server is None:
+                asked.settle(StoreUnavailable("no server takes this slot"))
             else:
-                server.ask(each)
-        results = [await each.answer for each in asked]
+                server.ask(asked)
+        results = [await answer for answer in answers]
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, StoreUnavailable):
                 raise result
@@ -117,7 +119,7 @@ class Connection:
 
     async def check(self, keys: Sequence[str]) -> None:
         """Raises `StoreUnavailable` unless Redis takes a promised write at each of `keys`, wherever in it they are."""
-        asked = keys if self._routes.spread else keys[:1]
+        asked = keys if self.spread else keys[:1]
         await self.run(*(("SET", key, "1", "PX", 60_000) for key in asked), promised=True)
 
     async def info(self, *sections: str) -> dict[str, dict[str, Any]]:

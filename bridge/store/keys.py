@@ -37,6 +37,7 @@ All times are milliseconds since the epoch. What is packed is read by `bridge.st
 a set of one string takes twice the memory.
 """
 
+from functools import lru_cache
 from zlib import crc32
 
 from bridge.calls.events import Pair
@@ -52,6 +53,7 @@ WAITING, PARKED, DELIVERED = "waiting", "parked", "delivered"
 CALLBACKS = "callbacks"
 
 
+@lru_cache(maxsize=8192)  # asked several times an event; about as many pairs as the store remembers
 def shard_of(pair: Pair) -> int:
     """The pair's shard, 0 to `SHARDS` - 1."""
     return crc32(str(pair).encode()) % SHARDS
@@ -88,6 +90,26 @@ class Keys:
 
     def delivery(self, shard: int, delivery_id: str) -> str:
         return f"{self._shards[shard]}delivery:{delivery_id}"
+
+    def of_commit(self, pair: Pair, call_id: str, event_id: str) -> list[str]:
+        """What `commit.lua` touches, in its order."""
+        shard = self._shards[shard_of(pair)]
+        lane = f"{pair}"
+        return [
+            f"{shard}pair:{lane}", f"{shard}ended:{lane}:{call_id}", f"{shard}seen:{event_id}",
+            f"{shard}timeline:{lane}:{call_id}", f"{shard}lane:{lane}", shard + LANES, shard + TIMERS, shard + ACTIVE,
+            shard + WAITING, shard + PARKED, shard + DELIVERED, shard + ERRANDS, shard + LEASES, shard + FINISHED,
+        ]  # fmt: skip
+
+    def of_settle(self, pair: Pair, call_id: str, delivery_id: str) -> list[str]:
+        """What `settle.lua` touches, in its order."""
+        shard = self._shards[shard_of(pair)]
+        lane = f"{pair}"
+        return [
+            shard + LANES, shard + LEASES, f"{shard}lane:{lane}", f"{shard}delivery:{delivery_id}",
+            self.timeline(pair, call_id), shard + ERRANDS, f"{shard}ended:{lane}:{call_id}", shard + WAITING,
+            shard + PARKED, shard + DELIVERED, shard + TIMERS,
+        ]  # fmt: skip
 
     def errand(self, shard: int, errand_id: int) -> str:
         return f"{self._shards[shard]}errand:{errand_id}"

@@ -17,14 +17,12 @@ from bridge.store.calls import Retention, ServerTime, redis_time
 from bridge.store.connection import SCRIPTS, Connection, scored, unless_all_failed
 from bridge.store.deliveries import Backlog, Delivery, Settlement
 from bridge.store.keys import (
-    DELIVERED,
     EPOCH,
     ERRANDS,
     LANES,
     LEASES,
     PARKED,
     SHARDS,
-    TIMERS,
     WAITING,
     Keys,
     member,
@@ -104,23 +102,17 @@ class Outbox:
             The lane's next delivery, or None: the lane is empty, put back, or another worker's.
         """
         began = monotonic()
-        effect, keys, keep = delivery.effect, self._keys, self._retention
+        effect, keep = delivery.effect, self._retention
         pair, call_id = effect.pair, effect.call_id
-        shard = shard_of(pair)
         written = b"" if entry is None else dump_entry({"at": now_ms(), **entry})
         found_by = keep.errand_ms if errand_id and _ERRAND_ID.fullmatch(errand_id) else 0
         script = SCRIPTS["settle"].call(
+            self._keys.of_settle(pair, call_id, effect.effect_id),
             [
-                keys.of_shard(shard, LANES), keys.of_shard(shard, LEASES), keys.lane(pair),
-                keys.delivery(shard, effect.effect_id), keys.timeline(pair, call_id),
-                keys.of_shard(shard, ERRANDS), keys.ended(pair, call_id), keys.of_shard(shard, WAITING),
-                keys.of_shard(shard, PARKED), keys.of_shard(shard, DELIVERED), keys.of_shard(shard, TIMERS),
-            ],
-            [
-                self._now(), str(pair), delivery.epoch, effect.effect_id, settlement.value, wait_ms, self._lease_ms,
-                HAND_OVER_WAIT_MS, int(go_on), keys.shard(shard), reason, written, keep.timeline_entries,
-                keep.ended_ms, keep.delivered_per_shard, member(pair, call_id), errand_id or "", int(in_doubt),
-                found_by,
+                self._now(), str(pair), delivery.epoch, effect.effect_id, settlement, wait_ms, self._lease_ms,
+                HAND_OVER_WAIT_MS, int(go_on), self._keys.shard(shard_of(pair)), reason, written,
+                keep.timeline_entries, keep.ended_ms, keep.delivered_per_shard, member(pair, call_id), errand_id or "",
+                int(in_doubt), found_by,
             ],
         )  # fmt: skip
         (answer,) = await self._run(script, promised=True)

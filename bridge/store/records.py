@@ -19,14 +19,12 @@ from bridge.store.packing import pack, unpack
 
 
 def facts_to_dict(facts: Facts) -> dict[str, Any]:
-    return {name: value for name in FACT_NAMES if (value := getattr(facts, name)) is not None}
+    return {name: value for name, value in zip(FACT_NAMES, facts, strict=True) if value is not None}
 
 
 def _facts(data: dict[str, Any]) -> Facts:
-    told = {name: data[name] for name in FACT_NAMES if name in data}
-    if "direction" in told:
-        told["direction"] = Direction(told["direction"])
-    return Facts(**told)
+    facts = Facts(*map(data.get, FACT_NAMES))
+    return facts if facts.direction is None else facts._replace(direction=Direction(facts.direction))
 
 
 def call_to_dict(call: Call) -> dict[str, Any]:

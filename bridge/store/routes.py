@@ -132,6 +132,9 @@ class Single(Routes):
     def servers(self) -> Collection[Server]:
         return [self._server]
 
+    def stands(self, server: Server, command: Command) -> bool:
+        return True  # at its address there is no other
+
     async def _look(self) -> None:
         """There is nothing to find out."""
 

@@ -9,7 +9,7 @@ each command fails or succeeds alone.
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Protocol
@@ -153,6 +153,8 @@ class Server:
         self.name, self.place = path if place is None else f"{place[0]}:{place[1]}", place
         self.available: bool | None = None
         self._client, self._watch, self._timeout_s = client, watch, timeout_s
+        self._shapes: dict[str, Callable[[Any], Any] | None] = {}
+        """What redis-py makes of a command's answer: it looks that up by name in whatever case, at each."""
         self._plain = _Channel(self, None, tasks)
         self._promised = self._plain if durability.command is None else _Channel(self, durability, tasks)
         self._at_rest = asyncio.Event()
@@ -181,7 +183,7 @@ class Server:
                 connection = await pool.get_connection()  # type: ignore[no-untyped-call] # redis-py left it so
                 try:
                     await connection.send_packed_command([hiredis.pack_command(command) for command in commands])
-                    return [await self._answer(connection, command[0]) for command in commands]
+                    return await self._answers(connection, commands)
                 except BaseException:
                     # What is not read yet would be taken for the answers to whatever is asked next.
                     await connection.disconnect(nowait=True)
@@ -191,13 +193,19 @@ class Server:
         except TimeoutError:
             raise RedisTimeoutError(f"no answer from {self.name} within {self._timeout_s:g} s") from None
 
-    async def _answer(self, connection: redis.Connection, name: str) -> Any:
-        try:
-            answer = await connection.read_response()
-        except ResponseError as error:
-            return error
-        shaped = self._client.response_callbacks.get(name)
-        return answer if shaped is None else shaped(answer)
+    async def _answers(self, connection: redis.Connection, commands: Sequence[Command]) -> list[Any]:
+        answers: list[Any] = []
+        for command in commands:
+            try:
+                answer = await connection.read_response()
+            except ResponseError as error:
+                answers.append(error)
+                continue
+            if (name := command[0]) not in self._shapes:
+                self._shapes[name] = self._client.response_callbacks.get(name)
+            shaped = self._shapes[name]
+            answers.append(answer if shaped is None else shaped(answer))
+        return answers
 
     async def leave(self) -> None:
         """Takes nothing more, lets what was asked for be answered, and closes."""

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 
@@ -23,7 +23,7 @@ from tests.integration.delivery_support import RENDERER, Clock
 from tests.integration.store_support import BEGIN_MS, INBOUND, OUTBOUND, A
 
 TOKEN, CARDS_TOKEN = "may-create-errands", "may-keep-contacts"
-CALLER = replace(INBOUND, calling_name="Åsa Öberg", cuid="K-12345")
+CALLER = INBOUND._replace(calling_name="Åsa Öberg", cuid="K-12345")
 
 
 @dataclass
@@ -90,14 +90,14 @@ async def test_a_callers_card_is_there_before_the_errand() -> None:
 async def test_the_cuid_goes_onto_the_card_too_where_it_has_a_label() -> None:
     async with world(cuid_label="Customer number") as it:
         await it.open()
-        await it.open(1, replace(CALLER, cuid=None, calling_number="46701740607"))
+        await it.open(1, CALLER._replace(cuid=None, calling_number="46701740607"))
         first, second = sorted(it.sandbox.contact_cards, key=lambda card: card.card_id)
         assert (first.custom, second.custom) == ([{"label": "Customer number", "value": "K-12345"}], [])
 
 
 async def test_of_an_outbound_call_it_is_the_called_partys_card() -> None:
     async with world() as it:
-        await it.open(facts=replace(OUTBOUND, calling_number="46846500401", calling_name="Us"))
+        await it.open(facts=OUTBOUND._replace(calling_number="46846500401", calling_name="Us"))
         (card,) = it.sandbox.contact_cards
         assert (card.name, card.contacts) == ("", {"voice": ["+46701740606"]})
 
@@ -105,7 +105,7 @@ async def test_of_an_outbound_call_it_is_the_called_partys_card() -> None:
 @pytest.mark.parametrize("number", [None, "1001", "alice@pbx.example", "0701740605"])
 async def test_who_has_no_e164_number_gets_no_card(number: str | None) -> None:
     async with world() as it:
-        assert await it.open(facts=replace(CALLER, calling_number=number)) == ""
+        assert await it.open(facts=CALLER._replace(calling_number=number)) == ""
         assert (it.sandbox.contact_cards, it.results(), it.asked) == ([], {}, 0)
 
 
@@ -118,7 +118,7 @@ async def test_only_the_opening_of_an_errand_has_a_card() -> None:
 
 async def test_what_cannot_be_an_errand_has_no_card_either() -> None:
     async with world() as it:
-        effect = Effect("av-1", EffectKind.OPEN_ERRAND, "c", A, BEGIN_MS, replace(CALLER, dest_number=None))
+        effect = Effect("av-1", EffectKind.OPEN_ERRAND, "c", A, BEGIN_MS, CALLER._replace(dest_number=None))
         assert isinstance(await it.dispatcher.send(effect), Rejected)
         assert it.sandbox.contact_cards == []
 

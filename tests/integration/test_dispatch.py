@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 
@@ -107,7 +107,7 @@ async def test_an_errand_is_closed_by_the_id_that_the_store_has() -> None:
     ("kind", "facts", "words"),
     [
         (EffectKind.CLOSE_ERRAND, INBOUND, "errand_id is missing"),
-        (EffectKind.OPEN_ERRAND, replace(INBOUND, dest_number=None), "destNumber is missing"),
+        (EffectKind.OPEN_ERRAND, INBOUND._replace(dest_number=None), "destNumber is missing"),
         (EffectKind.END_SESSION, Facts(), "destNumber is missing"),
     ],
 )
@@ -127,10 +127,10 @@ async def test_what_cannot_be_rendered_is_rejected_without_a_request(
     ("facts", "token"),
     [
         (INBOUND, USUAL),
-        (replace(INBOUND, queue_name="vip", queue_number="77"), VIP),
-        (replace(INBOUND, queue_name="other", queue_number="77"), "by-number"),
-        (replace(INBOUND, queue_number="vip"), VIP),
-        (replace(INBOUND, queue_name="VIP"), USUAL),
+        (INBOUND._replace(queue_name="vip", queue_number="77"), VIP),
+        (INBOUND._replace(queue_name="other", queue_number="77"), "by-number"),
+        (INBOUND._replace(queue_number="vip"), VIP),
+        (INBOUND._replace(queue_name="VIP"), USUAL),
     ],
 )
 async def test_a_queue_has_its_token(facts: Facts, token: str) -> None:
@@ -155,7 +155,7 @@ async def test_a_hand_over_is_no_request_and_needs_no_token() -> None:
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_refused_token_is_not_admitted_again_and_others_are(status: int) -> None:
     gate = Gate(is_open=True, status=status)
-    vip = replace(INBOUND, queue_name="vip")
+    vip = INBOUND._replace(queue_name="vip")
     async with gate.cention() as url, dispatching(url) as sender:
         assert sender.admit(effect(EffectKind.OPEN_ERRAND, vip)) is None
         outcome = await sender.send(effect(EffectKind.OPEN_ERRAND, vip))

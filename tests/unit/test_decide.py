@@ -1,7 +1,6 @@
 """The table is complete, and `decide` carries it out whatever comes."""
 
 import itertools
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -84,7 +83,7 @@ def test_a_decision_is_total_repeatable_and_consistent(call: Call | None, happen
 
 @given(calls, events, policies)
 def test_an_event_of_one_call_leaves_the_others_alone(call: Call, happened: CallEvent, policy: Policy) -> None:
-    other = replace(call, call_id="other")
+    other = call._replace(call_id="other")
     decision = decide({"other": other}, happened, policy)
     assert decision.call.call_id == "c"
     assert all(effect.call_id == "c" for effect in decision.effects)
@@ -107,11 +106,11 @@ def test_facts_of_several_events_together_open_the_call() -> None:
 
 
 def test_an_older_event_fills_gaps_and_changes_nothing_else() -> None:
-    call = Call("c", PAIR, CallState.ANSWERED, replace(STARTABLE, queue_name="EHS"), updated_at=2000)
+    call = Call("c", PAIR, CallState.ANSWERED, STARTABLE._replace(queue_name="EHS"), updated_at=2000)
     late = event(EventKind.HELD, at=1000, facts=Facts(queue_name="old", calling_name="Åsa"))
     decision = decide({"c": call}, late, Policy())
     assert decision.call.state is CallState.ANSWERED
-    assert decision.call.facts == replace(STARTABLE, queue_name="EHS", calling_name="Åsa")
+    assert decision.call.facts == STARTABLE._replace(queue_name="EHS", calling_name="Åsa")
 
 
 def test_the_opening_after_a_hand_over_waits_for_it() -> None:
@@ -125,7 +124,7 @@ def test_a_live_call_whose_errand_is_closed_ends_as_if_it_had_ended() -> None:
     decision = decide({"c": call}, event(EventKind.RECONCILED), Policy())
     ended = decide({"c": call}, event(EventKind.ENDED), Policy())
     assert decision.call == ended.call
-    assert decision.effects == tuple(replace(effect, reason="reconciled") for effect in ended.effects)
+    assert decision.effects == tuple(effect._replace(reason="reconciled") for effect in ended.effects)
 
 
 @pytest.mark.parametrize("end", InboundEnd)
@@ -134,7 +133,7 @@ def test_an_open_errand_of_an_ended_call_is_closed_by_its_id(end: InboundEnd) ->
     decision = decide({"c": call}, event(EventKind.RECONCILED), Policy(inbound_end=end))
     assert decision.call.state is CallState.ENDED
     assert [(effect.kind, effect.reason) for effect in decision.effects] == [(EffectKind.CLOSE_ERRAND, "reconciled")]
-    without = decide({"c": replace(call, has_errand=False)}, event(EventKind.RECONCILED), Policy())
+    without = decide({"c": call._replace(has_errand=False)}, event(EventKind.RECONCILED), Policy())
     assert without.effects == ()
 
 

@@ -1,6 +1,5 @@
 """Effects as documents: where each fact goes, what stands in for a missing one, and the JSON type of every member."""
 
-from dataclasses import replace
 from string import Template
 from typing import Any
 
@@ -90,7 +89,7 @@ def test_an_inbound_call_says_all_that_is_known_of_it() -> None:
 
 
 def test_an_outbound_call_is_from_the_party_that_was_called() -> None:
-    facts = replace(OUTBOUND, calling_number="46846500401", calling_name="The centre")
+    facts = OUTBOUND._replace(calling_number="46846500401", calling_name="The centre")
     told = new_errand(facts)
     assert told["msg"]["from"] == told["integrationData"]["destNumber"] == "46701740606"
     assert told["msg"]["name"] == ""
@@ -112,12 +111,12 @@ def test_what_no_event_told_is_left_out_and_not_null() -> None:
 
 
 def test_a_queue_of_which_one_part_is_known_gets_the_default_for_the_other() -> None:
-    assert new_errand(replace(OUTBOUND, queue_name="EHS"))["integrationData"]["queueNumber"] == "0"
-    assert new_errand(replace(OUTBOUND, queue_number="7"))["integrationData"]["queueName"] == "outbound"
+    assert new_errand(OUTBOUND._replace(queue_name="EHS"))["integrationData"]["queueNumber"] == "0"
+    assert new_errand(OUTBOUND._replace(queue_number="7"))["integrationData"]["queueName"] == "outbound"
 
 
 def test_a_withheld_caller_is_called_anonymous() -> None:
-    told = new_errand(replace(INBOUND, calling_number=None, calling_name=None))
+    told = new_errand(INBOUND._replace(calling_number=None, calling_name=None))
     assert (told["msg"]["from"], told["msg"]["name"]) == (WITHHELD, "")
     assert told["msg"]["subject"] == "Call from anonymous to 46846500401"
 
@@ -131,7 +130,7 @@ def test_a_withheld_caller_is_called_anonymous() -> None:
     ],
 )
 def test_extra_data_holds_only_what_was_told(told: dict[str, str], expected: dict[str, str]) -> None:
-    assert new_errand(replace(OUTBOUND, **told))["integrationData"]["extraData"] == expected  # type: ignore[arg-type] # names of text fields
+    assert new_errand(OUTBOUND._replace(**told))["integrationData"]["extraData"] == expected  # type: ignore[arg-type] # names of text fields
 
 
 def test_the_end_of_a_session_is_the_same_document_with_end_session_true() -> None:
@@ -156,13 +155,13 @@ def test_templates_name_every_field_and_leave_alone_what_is_none() -> None:
 
 
 def test_a_template_does_not_expand_what_a_caller_wrote() -> None:
-    told = new_errand(replace(INBOUND, calling_number="$callId", comment="${cuid}"))
+    told = new_errand(INBOUND._replace(calling_number="$callId", comment="${cuid}"))
     assert told["msg"]["subject"] == "Call from $callId to 46846500401"
 
 
 def test_without_an_msisdn_there_is_no_errand() -> None:
     with pytest.raises(CannotRender, match="destNumber") as caught:
-        RENDERER.new_errand(effect(replace(INBOUND, dest_number=None)), end_session=True)
+        RENDERER.new_errand(effect(INBOUND._replace(dest_number=None)), end_session=True)
     assert "465" not in str(caught.value)
 
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -168,7 +167,7 @@ async def test_what_was_spooled_is_committed_whole_in_order_and_once(tmp_path: P
         b.start()
         await b.empty()
         assert b.store.ids == [each.event_id for each in told]
-        assert [replace(each, notes=()) for each in b.store.events] == told
+        assert [each._replace(notes=()) for each in b.store.events] == told
         assert b.store.events[0].notes[0].endswith(" s in the spool, since Redis was away")
         assert b.spooled == 500
         assert await b.accept(event("new")) == [ACCEPTED]

@@ -2,7 +2,7 @@
 -- Source: architecture, "One atomic commit". Keys: bridge/store/keys.py.
 --
 -- KEYS  1 pair  2 ended  3 seen  4 timeline  5 lane  6 lanes  7 timers  8 active  9 waiting  10 parked  11 delivered
---       12 errands  13 leases  14 finished
+--       12 errands  13 leases  14 finished  15 the call's index, where it has to be written and is on this server
 -- ARGV  1 now, ms (0: this server's clock)   2 version that the decision was made on, '' for none
 --       3 the call as it was made on, if it is over, else ''   4 the call's member in timers, active and errands
 --       5 the pair's name in lanes   6 where the call goes: live (listed), hidden (kept, not listed) or ended
@@ -37,6 +37,10 @@ if ARGV[16] == '1' then
 end
 
 if ARGV[11] ~= '0' then redis.call('SET', KEYS[3], '1', 'PX', ARGV[11]) end
+if KEYS[15] then
+  redis.call('HSET', KEYS[15], ARGV[5], '')
+  redis.call('PEXPIRE', KEYS[15], ARGV[13])
+end
 -- A pair without calls is remembered for an hour, so that the next call's decision finds the version it was made on.
 if string.find(ARGV[7], ' ', 1, true) then
   redis.call('SET', KEYS[1], ARGV[7])
