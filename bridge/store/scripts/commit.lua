@@ -50,10 +50,11 @@ end
 
 if place == 'ended' then
   local errand = redis.call('HGET', KEYS[12], member)
-  redis.call('HSET', KEYS[2], 'call', ARGV[8])
   if errand then
-    redis.call('HSET', KEYS[2], 'errand', errand)
+    redis.call('HSET', KEYS[2], 'call', ARGV[8], 'errand', errand)
     redis.call('HDEL', KEYS[12], member)
+  else
+    redis.call('HSET', KEYS[2], 'call', ARGV[8])
   end
   redis.call('PEXPIRE', KEYS[2], ARGV[12])
   redis.call('ZREM', KEYS[8], member)
@@ -82,24 +83,27 @@ if redis.call('RPUSH', KEYS[4], ARGV[15]) > tonumber(ARGV[14]) then
 end
 redis.call('PEXPIRE', KEYS[4], place == 'ended' and ARGV[12] or ARGV[13])
 
-local alone = ARGV[18] ~= '0' and redis.call('EXISTS', KEYS[5]) == 0
+-- The first delivery as if it had been claimed (see claim.lua), where its lane is empty. The epoch is the version, which
+-- is of this write alone, as an epoch there is of one claim; and who asked knows it, even where this answer is lost.
+local leased = ARGV[18] ~= '0' and redis.call('EXISTS', KEYS[5]) == 0
 for i = 20, #ARGV, 3 do
-  local id = ARGV[i]
-  -- A PBX that counts its calls anew comes to ids that were used: nothing of the old delivery may cling to this one.
-  redis.call('DEL', ARGV[17] .. id)
-  redis.call('ZREM', KEYS[10], id)
-  redis.call('ZREM', KEYS[11], id)
-  redis.call('HSET', ARGV[17] .. id, 'effect', ARGV[i + 1], 'created', now, 'attempts', 0, 'state', 'waiting',
-    'after', ARGV[i + 2])
+  local id, key = ARGV[i], ARGV[17] .. ARGV[i]
+  if redis.call('EXISTS', key) == 1 then
+    -- A PBX that counts its calls anew comes to ids that were used: nothing of the old delivery may cling to this one.
+    redis.call('DEL', key)
+    redis.call('ZREM', KEYS[10], id)
+    redis.call('ZREM', KEYS[11], id)
+  end
+  redis.call('HSET', key, 'effect', ARGV[i + 1], 'created', now, 'attempts', leased and i == 20 and 1 or 0,
+    'state', 'waiting', 'after', ARGV[i + 2])
   redis.call('RPUSH', KEYS[5], id)
   redis.call('ZADD', KEYS[9], now, id)
-  -- NX: a lane that is leased, or put back for later, keeps its time.
-  redis.call('ZADD', KEYS[6], 'NX', now, ARGV[5])
 end
-if not alone then return {'ok'} end
--- As if it had been claimed (see claim.lua). The epoch is the version, which is of this write alone, as an epoch there is
--- of one claim; and who asked knows it, even where this answer is lost.
-redis.call('HSET', KEYS[13], ARGV[5], string.match(ARGV[7], '^%S+'))
-redis.call('ZADD', KEYS[6], now + tonumber(ARGV[18]), ARGV[5])
-redis.call('HSET', ARGV[17] .. ARGV[20], 'attempts', 1)
-return {'leased', now}
+if leased then
+  redis.call('HSET', KEYS[13], ARGV[5], string.match(ARGV[7], '^%S+'))
+  redis.call('ZADD', KEYS[6], now + tonumber(ARGV[18]), ARGV[5])
+  return {'leased', now}
+end
+-- NX: a lane that is leased, or put back for later, keeps its time.
+if #ARGV >= 20 then redis.call('ZADD', KEYS[6], 'NX', now, ARGV[5]) end
+return {'ok'}

@@ -7,7 +7,7 @@
 --       5 delivered, parked, retry (later, counted) or hold (later, not counted)   6 wait before that, ms
 --       7 lease, ms   8 wait for a hand-over, ms   9 1: go on with the lane   10 what the shard's keys begin with
 --       11 reason   12 timeline entry or ''   13 entries a timeline holds   14 life of what is over, ms
---       15 delivered ones kept   16 the call's member in errands   17 errand id or ''
+--       15 delivered ones kept, at least   16 the call's member in errands   17 errand id or ''
 --       18 1: an attempt may have been carried out, else 0   19 how long an errand's id leads to its call, ms (0: it does not)
 -- Returns {'stale'} where another worker has the lane, {'done'}, or {'next', id, effect, attempts, created, doubt, age
 -- in ms} (see claim.lua).
@@ -18,22 +18,29 @@ if now == 0 then
 end
 local lane, id, verdict = ARGV[2], ARGV[4], ARGV[5]
 if redis.call('HGET', KEYS[2], lane) ~= ARGV[3] then return {'stale'} end
+local heads = redis.call('LRANGE', KEYS[3], 0, 1)
 -- Asked again, since the first answer was lost: the lane's head is then what the first one handed out.
-local again = redis.call('LINDEX', KEYS[3], 0) ~= id
+local again = heads[1] ~= id
 -- Read before anything is written. In a slot that a cluster is moving, the next delivery may be gone from here already:
 -- then this fails as a whole, and not after half of it.
-local next_id = redis.call('LINDEX', KEYS[3], again and 0 or 1)
+local next_id = heads[again and 1 or 2]
 local next_key = next_id and ARGV[10] .. 'delivery:' .. next_id
 local held = next_id and redis.call('HMGET', next_key, 'effect', 'created', 'doubt', 'after', 'attempts')
--- Where memory is full, Redis refuses a script whose first write needs some. This one makes room in the end.
-redis.call('HDEL', KEYS[2], '')
+
+-- Where memory is full, Redis refuses a script whose first write needs some: so what makes room comes first.
+if again then
+  redis.call('HDEL', KEYS[2], '')
+elseif verdict == 'retry' or verdict == 'hold' then
+  redis.call('HDEL', KEYS[2], lane)
+else
+  redis.call('LPOP', KEYS[3])
+end
 
 if not again then
   if ARGV[12] ~= '' then
-    if redis.call('RPUSH', KEYS[5], ARGV[12]) > tonumber(ARGV[13]) then
-      redis.call('LTRIM', KEYS[5], -tonumber(ARGV[13]), -1)
-    end
-    if redis.call('PTTL', KEYS[5]) < 0 then redis.call('PEXPIRE', KEYS[5], ARGV[14]) end
+    local entries = redis.call('RPUSH', KEYS[5], ARGV[12])
+    if entries > tonumber(ARGV[13]) then redis.call('LTRIM', KEYS[5], -tonumber(ARGV[13]), -1) end
+    if entries == 1 then redis.call('PEXPIRE', KEYS[5], ARGV[14]) end  -- the one before it was over its time
   end
 
   if verdict == 'retry' or verdict == 'hold' then
@@ -41,24 +48,26 @@ if not again then
     if verdict == 'hold' then redis.call('HINCRBY', KEYS[4], 'attempts', -1) end
     redis.call('HSET', KEYS[4], 'reason', ARGV[11], 'due', due, 'doubt', ARGV[18])
     redis.call('ZADD', KEYS[1], due, lane)
-    redis.call('HDEL', KEYS[2], lane)
     return {'done'}
   end
 
-  redis.call('LPOP', KEYS[3])
   redis.call('ZREM', KEYS[8], id)
-  redis.call('HDEL', KEYS[4], 'due')
   if verdict == 'parked' then
     redis.call('HSET', KEYS[4], 'state', 'parked', 'reason', ARGV[11], 'doubt', ARGV[18])
+    redis.call('HDEL', KEYS[4], 'due')
     redis.call('ZADD', KEYS[9], now, id)
   else
     redis.call('HSET', KEYS[4], 'state', 'delivered')
     redis.call('PEXPIRE', KEYS[4], ARGV[14])
     redis.call('ZADD', KEYS[10], now, id)
-    -- Kept for looking back, so bounded: the oldest go by count here, by age with their hash.
-    for _, old in ipairs(redis.call('ZRANGE', KEYS[10], 0, -1 - tonumber(ARGV[15]))) do
-      redis.call('ZREM', KEYS[10], old)
-      redis.pcall('DEL', ARGV[10] .. 'delivery:' .. old)  -- may be gone, to another node too
+    -- Kept for looking back, so bounded: the oldest go by count here, an eighth at a time, by age with their hash.
+    local kept = tonumber(ARGV[15])
+    local over = redis.call('ZCARD', KEYS[10]) - kept
+    if over > kept / 8 then
+      local gone = redis.call('ZPOPMIN', KEYS[10], over)
+      for at = 1, #gone, 2 do
+        redis.pcall('DEL', ARGV[10] .. 'delivery:' .. gone[at])  -- may be gone, to another node too
+      end
     end
     if ARGV[17] ~= '' then
       if redis.call('EXISTS', KEYS[7]) == 1 then
