@@ -125,7 +125,8 @@ class CallStore:
     def __init__(
         self, connection: Connection, keys: Keys, retention: Retention, server_time: ServerTime = redis_time
     ) -> None:
-        self._run, self._run_each, self._spread = connection.run, connection.run_each, connection.spread
+        self._run, self._run_each, self._ask = connection.run, connection.run_each, connection.ask
+        self._spread = connection.spread
         self._keys, self._retention, self._now = keys, retention, server_time
         self._remembered: dict[Pair, _Remembered] = {}
         """The one used last stands last."""
@@ -189,7 +190,7 @@ class CallStore:
         lost: Delivery | None = None
         try:
             script = self._script(event, loaded, decision, dump_pair(version, held), over, lease_ms, index)
-            ((said, *told),) = await self._run(script, promised=True)
+            said, *told = await self._ask(script, promised=True)
             if said == Commit.LEASED:
                 leased = Delivery(decision.effects[0], version, 1, int(told[0]), leased_at=began)
         except StoreUnavailable:

@@ -87,6 +87,24 @@ class Connection:
                 raise result
         return results
 
+    async def ask(self, command: Command, *, promised: bool = False) -> Any:
+        """The answer to one command; as `run`, which asks for a list, and with less ado.
+
+        Raises:
+            StoreUnavailable: as `run`.
+            RedisError: as `run`.
+        """
+        server = None if self._closed else self._routes.server_for(command)
+        if server is None:
+            (result,) = await self.run(command, promised=promised)
+            return result
+        asked = Asked(command, asyncio.get_running_loop().create_future(), promised)
+        server.ask(asked)
+        result = await asked.answer
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
     async def run_each(self, *commands: Command, promised: bool = False) -> list[Any]:
         """As `run`, with a `StoreUnavailable` in the place of each answer that failed so.
 

@@ -51,7 +51,8 @@ class Outbox:
         lease_ms: int,
         server_time: ServerTime = redis_time,
     ) -> None:
-        self._run, self._run_each, self._keys, self._retention = connection.run, connection.run_each, keys, retention
+        self._run, self._run_each, self._ask = connection.run, connection.run_each, connection.ask
+        self._keys, self._retention = keys, retention
         self._lease_ms, self._now = lease_ms, server_time
         self.due_left: dict[int, int] = {}
         """How many lanes of a shard its last claim left due."""
@@ -115,7 +116,7 @@ class Outbox:
                 int(in_doubt), found_by,
             ],
         )  # fmt: skip
-        (answer,) = await self._run(script, promised=True)
+        answer = await self._ask(script, promised=True)
         if answer[0] != "next":
             return None
         return _delivery(began, delivery.epoch, *answer[1:7])
