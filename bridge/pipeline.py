@@ -79,11 +79,11 @@ class Pipeline:
         return [verdicts[place] for place in range(len(events))]
 
     async def _take(self, event: CallEvent, *, found: Call | None = None) -> Verdict:
+        # A timer that has run out may be all that is left of its call, and what was compared with Cention must not have
+        # changed since: only Redis knows.
+        certain = event.kind is EventKind.EXPIRED or found is not None
+        loaded = await self._store.load(event) if certain else await self._store.recall_or_load(event)
         while True:
-            # A timer that has run out may be all that is left of its call, and what was compared with Cention must not
-            # have changed since: only Redis knows.
-            certain = event.kind is EventKind.EXPIRED or found is not None
-            loaded = await self._store.load(event) if certain else self._store.recall(event)
             if found is not None and loaded.calls.get(event.call_id) != found:
                 return Verdict.DUPLICATE
             decision = decide(loaded.calls, event, self._policy)
@@ -103,7 +103,9 @@ class Pipeline:
                     await self._finish_transfers(event)
                     return Verdict.DUPLICATE
                 case Commit.CONFLICT:
-                    continue  # the pair has moved on: decided again, on how it stands now
+                    # The pair has moved on: decided again, on how it stands now.
+                    loaded = await self._store.load(event) if certain else self._store.recall(event)
+                    continue
         if decision.was not in LIVE and decision.call.state in LIVE:
             self._began(decision.call)
         for effect in decision.effects:

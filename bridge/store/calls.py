@@ -150,6 +150,16 @@ class CallStore:
         """
         return self._remembered.get(event.pair, _NOTHING).loaded(event, seen=False)
 
+    async def recall_or_load(self, event: CallEvent) -> Loaded:
+        """As `recall`, but Redis is asked where what is remembered is most likely old.
+
+        That is where a call has gone on that nothing is remembered of: another replica took its start. A commit in vain
+        costs more than a question.
+        """
+        loaded = self.recall(event)
+        unheard_of = event.call_id not in loaded.calls and event.kind not in (EventKind.STARTED, EventKind.HANDED_OVER)
+        return await self.load(event) if unheard_of else loaded
+
     async def load(self, event: CallEvent) -> Loaded:
         """What a decision on `event` is made on."""
         pair, call_id = event.pair, event.call_id

@@ -53,6 +53,18 @@ async def test_what_another_replica_did_is_found_out_by_the_commit(redis: Embedd
         assert one.calls.recall(event).calls["c-1"].state is CallState.HELD
 
 
+async def test_a_call_that_another_replica_began_is_asked_for_before_the_commit(redis: EmbeddedRedis) -> None:
+    async with bench(redis.url) as one, bench(redis.url) as other:
+        assert await committed(one, EventKind.STARTED) is Commit.OK
+        other._number = 10
+        end = other.event(EventKind.ENDED)
+        loaded = await other.calls.recall_or_load(end)
+        assert loaded.calls["c-1"].state is CallState.STARTED
+        assert await other.commit(end, loaded) is Commit.OK
+        again = one.event(EventKind.ANSWERED)
+        assert await one.calls.recall_or_load(again) == one.calls.recall(again), "it knows the call: the commit tells"
+
+
 async def test_a_call_that_is_over_is_not_opened_again_where_its_pair_is_forgotten(redis: EmbeddedRedis) -> None:
     async with bench(redis.url) as one, bench(redis.url) as other:
         await one.start()
