@@ -38,6 +38,7 @@ class Entry:
         self._commit = commit if spooling is None else spooling.accept
         self._keep = keep if spooling is None else spooling.reject
         self._probe, self._metrics, self._spooling = probe, metrics, spooling
+        self._counted = [(verdict, metrics.events.labels(verdict.result)) for verdict in Verdict]
 
     async def accept(self, events: Sequence[CallEvent]) -> Sequence[Verdict]:
         """Makes `events` durable; one verdict each.
@@ -48,8 +49,9 @@ class Entry:
         began = monotonic()
         verdicts = await self._commit(events)
         self._metrics.accept_seconds.observe(monotonic() - began)
-        for verdict in verdicts:
-            self._metrics.events.labels(verdict.result).inc()
+        for verdict, counter in self._counted:
+            if count := verdicts.count(verdict):
+                counter.inc(count)
         return verdicts
 
     async def reject(self, refused: Sequence[Rejection]) -> None:

@@ -13,9 +13,9 @@ Source: docs/adr/0014-spool.md.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bridge.calls.events import CallEvent, Pair
 from bridge.calls.verdicts import Rejection, Verdict
@@ -68,7 +68,8 @@ class Spooling:
         self._age_s_max, self._spooled, self._adopt_every_s = age_s_max, spooled, adopt_every_s
         self._away = False
         self._in_vain = 0  # drains in a row that a Redis which had just taken the probe broke off at once
-        self._under_way: dict[asyncio.Timeout, None] = {}  # in the order in which they came
+        # Who waits for Redis, in the order in which they came, and whether `_lost` has ended the waiting.
+        self._under_way: dict[asyncio.Task[Any], bool] = {}
         self._woken = asyncio.Event()
         self._stopping = False
         self._running: asyncio.Task[None] | None = None
@@ -92,7 +93,7 @@ class Spooling:
         """Whether the spool takes events, and brings them to Redis within `age_s_max`."""
         return await self._spool.usable() and self.age_s <= self._age_s_max
 
-    async def accept(self, events: Sequence[CallEvent]) -> list[Verdict]:
+    async def accept(self, events: Sequence[CallEvent]) -> Sequence[Verdict]:
         """Takes `events` in, those of one pair in their order.
 
         Returns:
@@ -102,16 +103,17 @@ class Spooling:
             StoreUnavailable: Redis is away, and the spool is full or broken; nothing is promised of any of them.
         """
         held = self._held(events)
-        direct = [event for place, event in enumerate(events) if place not in held]
-        taken: Iterator[Verdict] = iter(())
+        direct = events if not held else [event for place, event in enumerate(events) if place not in held]
+        verdicts: Sequence[Verdict] = ()
         reason = "redis is away"
         if direct:
             try:
-                taken = iter(await self._redis(self._commit, direct))
+                verdicts = await self._redis(self._commit, direct)
             except StoreUnavailable as error:
-                held, reason = set(range(len(events))), error.reason
+                held, reason = range(len(events)), error.reason
         if not held:
-            return list(taken)
+            return verdicts
+        taken = iter(verdicts)
         records = [_event_record(event) for place, event in enumerate(events) if place in held]
         await self._append(records, reason)
         return [Verdict.SPOOLED if place in held else next(taken) for place in range(len(events))]
@@ -131,12 +133,12 @@ class Spooling:
             reason = error.reason
         await self._append([Record(_REJECTION, (), dump_rejection(each)) for each in rejections], reason)
 
-    def _held(self, events: Sequence[CallEvent]) -> set[int]:
+    def _held(self, events: Sequence[CallEvent]) -> Collection[int]:
         """Which of `events` must be spooled, by place."""
         if self._away:
-            return set(range(len(events)))
+            return range(len(events))
         if not self._spool.holds_any:
-            return set()
+            return ()
         held, keys = set(), set[str]()
         for place, event in enumerate(events):
             of_event = _keys(event)
@@ -148,20 +150,24 @@ class Spooling:
 
     async def _redis(self, work: Callable[[Sequence[T]], Awaitable[R]], items: Sequence[T]) -> R:
         """Does what waits for Redis. That somebody else has found it away ends the waiting too."""
-        limit = asyncio.timeout(None)
+        # `asyncio.timeout` by hand: it would cost more than all else that is done here for an event.
+        task = asyncio.current_task()
+        assert task is not None, "whoever waits is a task"
+        cancelled = task.cancelling()
+        ended = self._under_way[task] = False
         try:
-            async with limit:
-                self._under_way[limit] = None
-                try:
-                    return await work(items)
-                finally:
-                    self._under_way.pop(limit, None)
+            try:
+                return await work(items)
+            finally:
+                ended = self._under_way.pop(task)
+                if ended:
+                    task.uncancel()
         except StoreUnavailable as error:
             self._lost(error.reason)
             raise
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
+        except asyncio.CancelledError as error:
+            if not ended or task.cancelling() > cancelled:
+                raise  # somebody else's
             raise StoreUnavailable("redis is away") from error
 
     def _lost(self, reason: str) -> None:
@@ -169,9 +175,10 @@ class Spooling:
             return
         self._away = True
         log.warning("redis is away, events are spooled", reason=reason)
-        waiting, self._under_way = self._under_way, {}
-        for limit in waiting:
-            limit.reschedule(asyncio.get_running_loop().time())
+        for task, ended in self._under_way.items():
+            if not ended:
+                self._under_way[task] = True
+                task.cancel()
         self._woken.set()
 
     async def _append(self, records: Sequence[Record], reason: str) -> None:

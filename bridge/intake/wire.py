@@ -19,7 +19,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from bridge.calls.events import CallEvent, Direction, EventKind, Facts, Pair
+from bridge.calls.events import NOTHING_TOLD, CallEvent, Direction, EventKind, Facts, Pair
 from bridge.calls.numbers import REGIONS, NumberFault, is_withheld, read_caller, read_dialled, to_msisdn
 from bridge.calls.verdicts import BODY_CHARS_MAX, Fault, Rejection
 from bridge.intake.mapping import EventMapping
@@ -120,9 +120,27 @@ class Translator:
                 target = Pair(event.transferred_to.device_id, event.transferred_to.extension_id)
                 if target == pair and faulty.isdisjoint(("deviceId", "extensionId")):
                     faults.append(Fault("/transferredTo", "same_pair", _SAME_PAIR))
+        return CallEvent(
+            event_id=event.event_id,
+            kind=kind,
+            occurred_at=occurred_at,
+            call_id=event.call_id,
+            pair=pair,
+            facts=self._facts(event, kind, direction, faults, notes),
+            sequence=event.sequence,
+            transferred_to=target,
+            notes=tuple(notes),
+            body=_storable(body),
+        )
+
+    def _facts(
+        self, event: WireEvent, kind: EventKind, direction: Direction | None, faults: list[Fault], notes: list[str]
+    ) -> Facts:
+        if event.model_fields_set <= _NO_FACTS:
+            return NOTHING_TOLD  # as of most events but the first of a call
         called, dest = self._called(event.called_number, kind, direction, faults, notes)
         extra = event.extra_data or _NO_EXTRA_DATA
-        facts = Facts(
+        return Facts(
             direction=direction,
             called_number=called,
             dest_number=dest,
@@ -139,18 +157,6 @@ class Translator:
             appointment_timestamp=extra.appointment_timestamp or None,
             cause=event.cause or None,
             ended_by=event.ended_by or None,
-        )
-        return CallEvent(
-            event_id=event.event_id,
-            kind=kind,
-            occurred_at=occurred_at,
-            call_id=event.call_id,
-            pair=pair,
-            facts=facts,
-            sequence=event.sequence,
-            transferred_to=target,
-            notes=tuple(notes),
-            body=_storable(body),
         )
 
     def _called(
@@ -198,6 +204,10 @@ class Translator:
         return at
 
 
+_NO_FACTS: Final = frozenset(
+    ["event_id", "type", "occurred_at", "call_id", "device_id", "extension_id", "transferred_to", "sequence"]
+)
+"""The fields that tell nothing of a call, only which it is and what happens to it."""
 _NO_EXTRA_DATA: Final = WireExtraData()
 _SAME_PAIR: Final = (
     "A call cannot be transferred to the pair that has it; name the new agent's `deviceId` and `extensionId`."
@@ -219,8 +229,8 @@ def _missing(pointer: str, kind: EventKind) -> Fault:
 
 
 _RFC3339: Final = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt](?:[01][0-9]|2[0-3]):[0-9]{2}:)([0-9]{2})(\.[0-9]+)?"
-    r"([Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt](?:[01][0-9]|2[0-3]):[0-9]{2}:([0-9]{2})(?:\.[0-9]+)?"
+    r"(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -233,12 +243,11 @@ def _ms_of(text: str) -> int | None:
     parts = _RFC3339.fullmatch(text)
     if parts is None:
         return None
-    minute, second, fraction, offset = parts.groups(default="")
     leap_ms = 0
-    if second == "60":  # a leap second; Python has none
-        second, leap_ms = "59", 1000
+    if parts[1] == "60":  # a leap second; Python has none
+        text, leap_ms = f"{text[: parts.start(1)]}59{text[parts.end(1) :]}", 1000
     try:
-        since = datetime.fromisoformat(f"{minute}{second}{fraction[:7]}{offset}".upper()) - _EPOCH
+        since = datetime.fromisoformat(text.upper()) - _EPOCH
     except (ValueError, OverflowError):
         return None
     # Not `timestamp()`: a float would round milliseconds.

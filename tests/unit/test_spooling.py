@@ -112,11 +112,16 @@ class Bench:
     def start(self) -> None:
         self.running = asyncio.create_task(self.between.run())
 
-    async def accept(self, *events: CallEvent) -> list[Verdict]:
+    async def accept(self, *events: CallEvent) -> Sequence[Verdict]:
         return await self.between.accept(events)
 
     async def empty(self) -> None:
         await until(lambda: not self.spool.count and not self.between.away)
+
+    async def lose_while_hanging(self) -> None:
+        """One event finds that the store, which hangs, is away."""
+        self.store.failing = {"finds it away"}
+        assert await self.accept(event("finds it away", C)) == [SPOOLED]
 
     async def lose(self, *events: CallEvent) -> None:
         """Spools events: the store was away for a moment."""
@@ -229,6 +234,39 @@ async def test_one_failure_frees_all_who_wait_for_a_store_that_hangs(tmp_path: P
         assert [each for each in b.store.ids if each[0] == "h"] == ["h0", "h1", "h2", "h3", "h4"]
         assert b.store.ids[-1] == "later"
         assert [each.event_id for each in b.store.rejections] == ["r"]
+
+
+async def test_whoever_is_freed_is_nowhere_taken_for_cancelled(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        b.store.moving.clear()
+
+        async def freed() -> int:
+            assert await b.accept(event("hangs")) == [SPOOLED]
+            task = asyncio.current_task()
+            assert task is not None
+            return task.cancelling()
+
+        hanging = asyncio.create_task(freed())
+        await until(lambda: len(b.store.asked) == 1)
+        await b.lose_while_hanging()
+        assert await hanging == 0
+
+
+@pytest.mark.parametrize("lost_as_well", [False, True])
+async def test_whoever_is_cancelled_while_the_store_hangs_is_cancelled(tmp_path: Path, lost_as_well: bool) -> None:
+    async with bench(tmp_path) as b:
+        b.store.moving.clear()
+        hanging = asyncio.create_task(b.accept(event("hangs")))
+        await until(lambda: len(b.store.asked) == 1)
+        freed = asyncio.create_task(b.lose_while_hanging())
+        if lost_as_well:
+            await asyncio.sleep(0)  # one turn of the loop: the one that hangs is freed, and has not run since
+            assert b.between.away
+        hanging.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await hanging
+        await freed
+        assert b.spooled == 1, "the one that found the store away"
 
 
 async def test_the_store_going_away_again_in_mid_drain_loses_nothing(tmp_path: Path) -> None:
