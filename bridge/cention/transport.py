@@ -3,8 +3,8 @@
 Invariants:
 - One attempt is one `post`, `post_for` or `get`, within `attempt_timeout_s` (or the `timeout_s` that it was given) from
   first to last; nothing here waits longer. A `stream` waits so long for the status line, then `idle_s` for each piece.
-- The only second try of a POST is aiohttp-retry's, after a connection that could not be made: nothing had been written
-  then. A GET on a kept connection that breaks is asked once more by aiohttp: reading twice does no harm.
+- The only second try of a POST is one after a connection that could not be made: nothing had been written then. A GET
+  on a kept connection that breaks is asked once more by aiohttp: reading twice does no harm.
 - A redirect is not followed and a Location is not read, so the token goes to no other host. Cookies are not kept.
 - Neither bodies nor tokens are logged.
 """
@@ -12,18 +12,22 @@ Invariants:
 import asyncio
 import io
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from types import SimpleNamespace
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from functools import lru_cache
 
 import aiohttp
-from aiohttp_retry import ExponentialRetry, RetryClient
+from aiohttp.tracing import Trace
 
 from bridge import __version__
 from bridge.cention.answer import Answer, failure_of, outcome_of
 from bridge.cention.documents import MEDIA_TYPE
 from bridge.cention.outcome import Failure, Outcome, Rejected, TryLater, Unauthorised, Unknown
 from bridge.cention.words import reason_of, trouble_of
+from bridge.runtime.logs import get_logger
+
+log = get_logger(__name__)
 
 BODY_BYTES_MAX = 65_536
 """No answer of an endpoint that creates or ends something is longer; what is beyond is not read."""
@@ -38,10 +42,13 @@ _KEEP_ALIVE_S = 4.0  # below the 5 s after which common servers close an idle co
 _DNS_TTL_S = 60
 _SECOND_TRY_AFTER_S = 0.1
 _TOKEN = re.compile(r"[\x21-\x7e]+")
+_TROUBLES = (aiohttp.ClientError, OSError)  # a TimeoutError is one
+# Not an exception: it is an unusable token like any other, and stops its lanes until it is changed.
+_UNUSABLE = Unauthorised(401, "the token is empty or holds a character that no header may carry; nothing was sent")
 
 
 class _Progress:
-    """How far one attempt came. Mutable: aiohttp's tracing writes it."""
+    """How far one attempt came. Mutable: `_Connector` and whoever reads the answer write it."""
 
     __slots__ = ("head", "received", "whole", "written")
 
@@ -51,9 +58,24 @@ class _Progress:
         self.received = bytearray()
         self.whole = False
 
-    def answer(self, bytes_max: int) -> Answer | None:
-        """What has come, with at most `bytes_max` bytes of its body; None before the status line."""
-        return None if self.head is None else Answer(*self.head, bytes(self.received[:bytes_max]), self.whole)
+
+_under_way: ContextVar[_Progress] = ContextVar("under_way")
+"""The attempt that the task makes."""
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Notes in an attempt that writing begins: aiohttp writes as soon as it has a connection, without another wait.
+
+    Comes before the first byte and not after it: from here on nobody knows how much the server has seen. aiohttp's
+    tracing would say the same a little later, for 10 µs a request.
+    """
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.connector.Connection:
+        connection = await super().connect(req, traces, timeout)
+        _under_way.get().written = True
+        return connection
 
 
 class Streamed:
@@ -88,41 +110,25 @@ class Transport:
 
     def __init__(self, *, attempt_timeout_s: float, connections_max: int) -> None:
         self._attempt_timeout_s, self._connections_max = attempt_timeout_s, connections_max
-        self._retrying: RetryClient | None = None
+        self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
         """Makes the session. Needs a running loop."""
-        trace = aiohttp.TraceConfig()
-        trace.on_request_headers_sent.append(_writing_began)
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+        self._session = aiohttp.ClientSession(
+            connector=_Connector(
                 limit=self._connections_max, keepalive_timeout=_KEEP_ALIVE_S, ttl_dns_cache=_DNS_TTL_S
             ),
             headers={"User-Agent": f"aventa-bridge/{__version__}"},
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),  # `_exchange` holds the one clock
-            trace_configs=[trace],
+            timeout=aiohttp.ClientTimeout(total=None),  # `_exchange` and `stream` hold the one clock
             trust_env=False,
-        )
-        self._retrying = RetryClient(
-            session,
-            retry_options=ExponentialRetry(
-                attempts=2,
-                start_timeout=_SECOND_TRY_AFTER_S / 2,  # the first wait is start x factor
-                factor=2,
-                max_timeout=_SECOND_TRY_AFTER_S,
-                statuses=set(),
-                exceptions={aiohttp.ClientConnectorError},
-                methods={"GET", "POST"},
-                retry_all_server_errors=False,
-            ),
         )
 
     async def close(self) -> None:
         """Closes the session and its connections."""
-        if self._retrying is not None:
-            await self._retrying.close()
-            self._retrying = None
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
 
     async def post(
         self, url: str, body: bytes, token: str, *, creates: bool, timeout_s: float | None = None
@@ -194,16 +200,23 @@ class Transport:
             accept: the media types to ask for.
             idle_s: seconds that the answer may pause for, once it has begun.
         """
-        progress = _Progress()
-        async with AsyncExitStack() as leaving:  # closes the connection, where the rest of the answer may be on its way
-            responses: list[aiohttp.ClientResponse] = []
-
-            async def until_it_begins() -> None:
-                request = self._request("GET", url, b"", token, progress, accept)
-                responses.append(await leaving.enter_async_context(request))
-
-            failure = await self._within(None, until_it_begins, b"", token, progress)
-            yield failure or Streamed(responses[0], token, idle_s)
+        response: aiohttp.ClientResponse | None = None
+        answer: Streamed | Failure
+        if (headers := _headers("GET", token, accept)) is None:
+            answer = _UNUSABLE
+        else:
+            progress = _Progress()
+            try:
+                async with asyncio.timeout(self._attempt_timeout_s):
+                    response = await self._response("GET", url, b"", headers, progress)
+                answer = Streamed(response, token, idle_s)
+            except _TROUBLES as error:
+                answer = _failure(error, progress, self._attempt_timeout_s, b"", token)
+        try:
+            yield answer
+        finally:
+            if response is not None:
+                response.close()  # and the connection, where the rest of the answer may be on its way
 
     async def _exchange(
         self,
@@ -217,68 +230,45 @@ class Transport:
         timeout_s: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> Answer | Failure:
-        progress = _Progress()
-
-        async def until_it_ends() -> None:
-            async with self._request(method, url, body, token, progress, accept) as response:
-                progress.head = (response.status, response.headers)
-                # Of a compressed answer, the length that is told is not that of what comes out of it.
-                length = None if "Content-Encoding" in response.headers else response.content_length
-                # Kept where it was put: an answer may be a file of many megabytes.
-                while len(progress.received) < bytes_max and (chunk := await response.content.readany()):
-                    progress.received += chunk
-                    if on_progress is not None:
-                        on_progress(len(progress.received), length)
-                progress.whole = True
-
-        failure = await self._within(timeout_s, until_it_ends, body, token, progress)
-        if (answer := progress.answer(bytes_max)) is not None:
-            return answer
-        assert failure is not None
-        return failure
-
-    async def _within(
-        self,
-        timeout_s: float | None,
-        work: Callable[[], Awaitable[None]],
-        body: bytes,
-        token: str,
-        progress: _Progress,
-    ) -> Failure | None:
-        """Does `work` in its time, unless the token can't be sent. What it returns counts where no status line came."""
-        if not _TOKEN.fullmatch(token):
-            # Not an exception: it is an unusable token like any other, and stops its lanes until it is changed.
-            return Unauthorised(
-                401, "the token is empty or holds a character that no header may carry; nothing was sent"
-            )
-        seconds = self._attempt_timeout_s if timeout_s is None else timeout_s
+        if (headers := _headers(method, token, accept)) is None:
+            return _UNUSABLE
+        progress, seconds = _Progress(), self._attempt_timeout_s if timeout_s is None else timeout_s
         try:
             async with asyncio.timeout(seconds):
-                await work()
-        except TimeoutError:
-            trouble = f"{'no answer' if progress.written else 'not connected'} within {seconds:g} s"
-        except (aiohttp.ClientError, OSError) as error:
-            trouble = reason_of(trouble_of(error), body, token)
-        else:
-            return None
-        return Unknown(trouble) if progress.written else TryLater(trouble)
+                response = await self._response(method, url, body, headers, progress)
+                try:
+                    progress.head = response.status, response.headers
+                    await _read(response, progress, bytes_max, on_progress)
+                finally:
+                    if not response.closed:  # it is at its end
+                        response.close()
+        except _TROUBLES as error:
+            if progress.head is None:
+                return _failure(error, progress, seconds, body, token)
+        return Answer(*progress.head, bytes(progress.received[:bytes_max]), progress.whole)
 
-    def _request(
-        self, method: str, url: str, body: bytes, token: str, progress: _Progress, accept: str
-    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        if self._retrying is None:
+    async def _response(
+        self, method: str, url: str, body: bytes, headers: Mapping[str, str], progress: _Progress
+    ) -> aiohttp.ClientResponse:
+        if (session := self._session) is None:
             raise RuntimeError("CentionClient is used outside of its `async with`")
-        headers = {"Authorization": f"Bearer {token}", "Accept": accept}
-        if method == "POST":  # what carries no document names no type of it
-            headers["Content-Type"] = MEDIA_TYPE
-        return self._retrying.request(
-            method,
-            url,
-            data=io.BytesIO(body) if len(body) > _SENT_AT_ONCE_BYTES_MAX else body or None,
-            headers=headers,
-            allow_redirects=False,
-            trace_request_ctx={"progress": progress},
-        )
+        _under_way.set(progress)
+        second_try = False
+        while True:
+            try:
+                return await session.request(
+                    method,
+                    url,
+                    data=io.BytesIO(body) if len(body) > _SENT_AT_ONCE_BYTES_MAX else body or None,
+                    headers=headers,
+                    allow_redirects=False,
+                )
+            except aiohttp.ClientConnectorError as error:  # refused, unresolved, TLS
+                if second_try:
+                    raise
+                log.debug("cannot connect to cention: tried once more", reason=trouble_of(error))
+            second_try = True
+            await asyncio.sleep(_SECOND_TRY_AFTER_S)
 
 
 def _document(answer: Answer | Failure, *, sent: bytes, token: str, bytes_max: int) -> Answer | Failure:
@@ -291,6 +281,35 @@ def _document(answer: Answer | Failure, *, sent: bytes, token: str, bytes_max: i
     return answer if answer.whole else Unknown("the answer was cut off")
 
 
-async def _writing_began(_session: aiohttp.ClientSession, trace: SimpleNamespace, _params: object) -> None:
-    # Comes before the first byte and not after it: from here on nobody knows how much the server has seen.
-    trace.trace_request_ctx["progress"].written = True
+@lru_cache(64)
+def _headers(method: str, token: str, accept: str) -> Mapping[str, str] | None:
+    """The headers of a request, which aiohttp copies; None for a token that no header may carry."""
+    if not _TOKEN.fullmatch(token):
+        return None
+    headers = {"Authorization": f"Bearer {token}", "Accept": accept}
+    if method == "POST":  # what carries no document names no type of it
+        headers["Content-Type"] = MEDIA_TYPE
+    return headers
+
+
+async def _read(
+    response: aiohttp.ClientResponse, progress: _Progress, bytes_max: int, on_progress: OnProgress | None
+) -> None:
+    content, received = response.content, progress.received
+    # Kept where it was put: an answer may be a file of many megabytes.
+    while len(received) < bytes_max and not content.at_eof():
+        received += await content.readany()
+        if on_progress is not None:
+            # Of a compressed answer, the length that is told is not that of what comes out of it.
+            length = None if "Content-Encoding" in response.headers else response.content_length
+            on_progress(len(received), length)
+    progress.whole = True
+
+
+def _failure(error: Exception, progress: _Progress, seconds: float, sent: bytes, token: str) -> TryLater | Unknown:
+    """What became of an attempt that got no status line."""
+    if isinstance(error, TimeoutError):
+        trouble = f"{'no answer' if progress.written else 'not connected'} within {seconds:g} s"
+    else:
+        trouble = reason_of(trouble_of(error), sent, token)
+    return Unknown(trouble) if progress.written else TryLater(trouble)

@@ -12,7 +12,7 @@ tells nothing new and is passed over. At most one probe is under way.
 Source: docs/adr/0013-breaker-and-rate.md.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from enum import StrEnum
 
 from bridge.cention.outcome import Delivered, Outcome, Rejected, TryLater, Unauthorised, Unknown
@@ -45,13 +45,15 @@ def sign_of(outcome: Outcome) -> Sign:
     A redirect or a web page comes from something that stands in Cention's place: for us, it is down.
     """
     match outcome:
+        case Delivered():
+            return Sign.ALIVE
         case Rejected(status=None):
             return Sign.NONE  # there was nothing fit to be sent
         case TryLater(status=status):
             return Sign.ALIVE if status is not None and 400 <= status < 500 else Sign.DOWN
         case Unknown():
             return Sign.DOWN
-        case Delivered() | Rejected() | Unauthorised():
+        case Rejected() | Unauthorised():
             return Sign.ALIVE
 
 
@@ -82,7 +84,7 @@ class Breaker:
         self._until = 0.0
         self._opened = 0  # times in a row, without life in between
         self._streak = 0
-        self._lanes: set[str] = set()  # of the streak: two are as good as many
+        self._lanes: set[Hashable] = set()  # of the streak: two are as good as many
         self._probing = False
 
     @property
@@ -100,15 +102,16 @@ class Breaker:
 
     def admit(self) -> bool:
         """Whether an attempt may go. One that does is followed by `note`, or by `forget`."""
+        if self._state is State.CLOSED:
+            return True
         if self.wait_s() > 0:
             return False
         if self._state is State.OPEN:
             self._change(State.HALF_OPEN, "one delivery tries whether cention is back")
-        if self._state is State.HALF_OPEN:
-            self._probing = True
+        self._probing = True
         return True
 
-    def note(self, outcome: Outcome, lane: str, began: float) -> None:
+    def note(self, outcome: Outcome, lane: Hashable, began: float) -> None:
         """Learns from an attempt.
 
         Args:
@@ -135,7 +138,7 @@ class Breaker:
         if self._state is not State.CLOSED:
             self._change(State.CLOSED, "cention answers")
 
-    def _down(self, outcome: Outcome, lane: str) -> None:
+    def _down(self, outcome: Outcome, lane: Hashable) -> None:
         reason = outcome.reason if isinstance(outcome, TryLater | Unknown) else ""
         asked = outcome.retry_after_s if isinstance(outcome, TryLater) else None
         if self._state is State.HALF_OPEN:

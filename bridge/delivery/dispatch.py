@@ -4,7 +4,8 @@ Asks, before an attempt, whether its token rests (`tokens`) or Cention does (`br
 it. Never raises for what an effect or Cention does wrong: that is an outcome.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from bridge.calls.effects import Effect, EffectKind
 from bridge.calls.events import Pair
@@ -86,7 +87,7 @@ class Dispatcher:
         finally:
             if outcome is None:
                 self._breaker.forget(began)
-        self._breaker.note(outcome, str(effect.pair), began)
+        self._breaker.note(outcome, effect.pair, began)
         self._tokens.note(token, outcome)
         return outcome
 
@@ -95,15 +96,23 @@ class Dispatcher:
         result = None if self._cards is None else self._cards.result_of(effect.effect_id)
         return {} if result is None else {"contactCard": result.value}
 
-    async def _request(self, effect: Effect, token: str) -> Outcome:
+    def _request(self, effect: Effect, token: str) -> Coroutine[Any, Any, Outcome]:
         match effect.kind:
             case EffectKind.END_OUTBOUND_CALL:
-                return await self._client.end_obcall(self._renderer.end_obcall(effect), token)
+                return self._client.end_obcall(self._renderer.end_obcall(effect), token)
             case EffectKind.CLOSE_ERRAND:
-                errand_id = await self._errand_id(effect.pair, effect.call_id)
-                return await self._client.end_errand(self._renderer.end_errand(effect, errand_id), token)
+                return self._close_errand(effect, token)
+            case EffectKind.OPEN_ERRAND if self._cards is not None:
+                return self._open_errand(effect, token, self._cards)
             case _:
                 document = self._renderer.new_errand(effect, end_session=effect.kind is EffectKind.END_SESSION)
-                if self._cards is not None and effect.kind is EffectKind.OPEN_ERRAND:
-                    await self._cards.upsert(effect)
-                return await self._client.new_errand(document, token)
+                return self._client.new_errand(document, token)
+
+    async def _close_errand(self, effect: Effect, token: str) -> Outcome:
+        errand_id = await self._errand_id(effect.pair, effect.call_id)
+        return await self._client.end_errand(self._renderer.end_errand(effect, errand_id), token)
+
+    async def _open_errand(self, effect: Effect, token: str, cards: ContactCards) -> Outcome:
+        document = self._renderer.new_errand(effect, end_session=False)
+        await cards.upsert(effect)
+        return await self._client.new_errand(document, token)

@@ -8,15 +8,28 @@ import re
 from collections.abc import Mapping
 from string import Template
 
+import orjson
+
 from bridge.calls.effects import Effect
 from bridge.calls.events import Direction, Facts
-from bridge.cention.documents import Answer, EndErrand, EndObcall, ExtraData, IntegrationData, Message, NewErrand
+from bridge.cention.documents import (
+    Answer,
+    EndErrand,
+    EndObcall,
+    ExtraData,
+    IntegrationData,
+    Message,
+    NewErrand,
+    unchecked,
+)
 from bridge.runtime.clock import rfc3339
 
 INTEGRATION = "aventa"
 WITHHELD = "anonymous"
 """What `msg.from` says of a caller who withheld the number: the word that SIP uses for it (RFC 3323 section 4.1)."""
 
+_new_errand, _message = unchecked(NewErrand), unchecked(Message)
+_integration_data, _extra_data = unchecked(IntegrationData), unchecked(ExtraData)
 _ERRAND_ID = re.compile(r"[0-9]{1,18}")  # what surely fits the 64-bit integer that it is sent as
 
 
@@ -56,8 +69,8 @@ class Renderer:
         self._queue_name, self._queue_number = queue_name, queue_number
         self._close_user = close_user
 
-    def new_errand(self, effect: Effect, *, end_session: bool) -> NewErrand:
-        """The document of POST `c3_new_errands`.
+    def new_errand(self, effect: Effect, *, end_session: bool) -> bytes:
+        """The document of POST `c3_new_errands`, a `NewErrand` in JSON.
 
         Raises:
             CannotRender: the called number is no MSISDN.
@@ -67,15 +80,15 @@ class Renderer:
             raise CannotRender("destNumber is missing: no event of this call gave a calledNumber that is an MSISDN")
         words = self._words(effect)
         number, name = outside_party(facts)
-        return NewErrand(
-            msg=Message(
+        document = _new_errand(
+            msg=_message(
                 message_id=effect.effect_id,
                 name=name or "",
                 sender=number or WITHHELD,
                 subject=self._subject.filled(words),
                 body=self._body.filled(words),
             ),
-            integration_data=IntegrationData(
+            integration_data=_integration_data(
                 integration_name=INTEGRATION,
                 reference_id=effect.call_id,
                 device_id=pair.device_id,
@@ -91,6 +104,7 @@ class Renderer:
             ),
             cuid=facts.cuid,
         )
+        return orjson.dumps(document)
 
     def end_errand(self, effect: Effect, errand_id: str | None) -> EndErrand:
         """The document of POST `c3_end_errands`.
@@ -151,4 +165,4 @@ def _extra(facts: Facts) -> ExtraData | None:
     told = (facts.comment, facts.call_reason, facts.appointment_timestamp)
     if told == (None, None, None):
         return None
-    return ExtraData(comment=told[0], call_reason=told[1], appointment_timestamp=told[2])
+    return _extra_data(comment=told[0], call_reason=told[1], appointment_timestamp=told[2])

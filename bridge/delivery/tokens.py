@@ -89,9 +89,10 @@ class Tokens:
 
     def of(self, facts: Facts) -> str:
         """The token for a call of this queue, by its name, then its number."""
-        for queue in (facts.queue_name, facts.queue_number):
-            if queue is not None and queue in self._routes:
-                return self._routes[queue]
+        if self._routes:
+            for queue in (facts.queue_name, facts.queue_number):
+                if queue is not None and queue in self._routes:
+                    return self._routes[queue]
         return self._default
 
     def claim(self, name: str) -> str:
@@ -100,6 +101,8 @@ class Tokens:
 
     def rest(self, token: str) -> Rest | None:
         """Why `token` cannot be used now; None: it can. The first to get None after a refusal is the probe."""
+        if not self._paused and not self._resting:
+            return None
         now = self._clock()
         if (left := self._paused.get(token, now) - now) > 0:
             return Rest(left, "pause", "cention asked for fewer requests with this token")
@@ -113,6 +116,8 @@ class Tokens:
 
     def note(self, token: str, outcome: Outcome) -> None:
         """Learns from an attempt with `token`."""
+        if not self._resting and isinstance(outcome, Delivered):
+            return
         match outcome:
             case Unauthorised(status, reason):
                 self._refuse(token, status, reason)

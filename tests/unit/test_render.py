@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bridge.calls.effects import Effect, EffectKind
 from bridge.calls.events import FACT_NAMES, Direction, Facts, Pair
-from bridge.cention.documents import END_ERRANDS, NEW_ERRANDS, Attributes, request_body
+from bridge.cention.documents import END_ERRANDS, NEW_ERRANDS, Attributes, NewErrand, request_body
 from bridge.cention.sandbox.checks import Refused, checked
 from bridge.delivery.render import WITHHELD, CannotRender, Renderer, Text
 from bridge.settings import TEMPLATE_FIELDS
@@ -46,7 +46,7 @@ def effect(facts: Facts, kind: EffectKind = EffectKind.OPEN_ERRAND) -> Effect:
     return Effect("av-1-open_errand-0", kind, "c-1", Pair(1000, 1001), AT, facts)
 
 
-def attributes(document: Attributes, resource_type: str = NEW_ERRANDS) -> Any:
+def attributes(document: Attributes | bytes, resource_type: str = NEW_ERRANDS) -> Any:
     """What is sent, as JSON."""
     data = orjson.loads(request_body(resource_type, document))["data"]
     assert set(data) == {"type", "attributes"}, "an id is never sent"
@@ -208,10 +208,14 @@ def test_the_sandbox_takes_whatever_is_rendered(facts: Facts, device_id: int, ex
     document = RENDERER.new_errand(told, end_session=end)
     body = request_body(NEW_ERRANDS, document)
     try:
-        back = checked(body, type(document))
+        back = checked(body, NewErrand)
     except Refused as refused:
         raise AssertionError(refused.errors) from refused
-    assert back == document
+    assert back.to_json() == document, "byte for byte what the model writes"
+    assert back.msg is not None
+    assert back.integration_data is not None
+    parts = (back, back.msg, back.integration_data, back.integration_data.extra_data)
+    assert not any(part.model_extra for part in parts if part is not None), "the model knows every member"
     data = orjson.loads(body)["data"]["attributes"]["integrationData"]
     types = {name: type(value) for name, value in data.items()}
     expected = dict.fromkeys(types, str) | {"deviceId": int, "extensionId": int, "endSession": bool}

@@ -33,6 +33,7 @@ from bridge.cention.documents.base import (
     read_answer,
     read_document,
     request_body,
+    unchecked,
 )
 from bridge.cention.documents.callbacks import (
     ANSWER_ERRANDS,
@@ -261,4 +262,5 @@ __all__ = [
     "record_reader",
     "request_body",
     "safe_name",
+    "unchecked",
 ]

@@ -10,11 +10,11 @@ class Errands(Endpoint):
 
     _obcall_type: str
 
-    async def new_errand(self, document: NewErrand, token: str, *, timeout_s: float | None = None) -> Outcome:
+    async def new_errand(self, document: NewErrand | bytes, token: str, *, timeout_s: float | None = None) -> Outcome:
         """POST `c3_new_errands`; `Delivered` carries the new errand's id.
 
         Args:
-            document: the errand.
+            document: the errand, or its JSON.
             token: one with the claim "Create Errand", bound to the area that the errand goes to.
             timeout_s: seconds in place of the client's `attempt_timeout_s`, for large attachments on a slow line.
 
