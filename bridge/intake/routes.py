@@ -197,6 +197,8 @@ def _spooled(verdicts: Sequence[Verdict]) -> dict[str, str]:
 
 
 def _is_ndjson(request: web.Request, body: bytes) -> bool:
+    if request.headers.get("Content-Type") == _JSON:
+        return False  # as nearly everybody writes it; what follows reads every other way
     charset = (request.charset or "utf-8").lower()
     if "Content-Type" in request.headers and charset in ("utf-8", "utf8"):
         if request.content_type == _JSON:
