@@ -15,7 +15,7 @@ class Verdict(StrEnum):
     @property
     def result(self) -> str:
         """The `result` that the sender is told."""
-        return "accepted" if self is Verdict.SPOOLED else self.value
+        return "accepted" if self is Verdict.SPOOLED else str(self)
 
 
 @dataclass(frozen=True, slots=True)

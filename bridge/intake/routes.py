@@ -24,7 +24,7 @@ from bridge.intake.batch import Accept, Outcome, Reject, Translate
 from bridge.intake.body import BODY_TIMEOUT_S, Unusable, continue_later, read_body, unusable
 from bridge.intake.callbacks import CallbackRoute
 from bridge.runtime.logs import get_logger
-from bridge.runtime.web import Handler, Problem, json_response, problems
+from bridge.runtime.web import Problem, json_response, problems
 from bridge.store.errors import StoreUnavailable
 
 log = get_logger(__name__)
@@ -76,21 +76,12 @@ def make_intake_app(
         in_flight_max=in_flight_max,
         body_timeout_s=body_timeout_s,
     )
-    app = web.Application(middlewares=[_closes_when_said, problems], client_max_size=body_bytes_max)
+    app = web.Application(middlewares=[problems], client_max_size=body_bytes_max)
     app.router.add_route("POST", "/v1/events", intake.post_events, expect_handler=continue_later)
     if callbacks is not None:
         intake.callbacks = callbacks
         app.router.add_route("POST", "/v1/cention/callback", intake.post_callback, expect_handler=continue_later)
     return app
-
-
-@web.middleware
-async def _closes_when_said(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Lets `Connection: close` of a problem close the connection; aiohttp only sends the header."""
-    response = await handler(request)
-    if response.headers.get("Connection") == "close":
-        response.force_close()
-    return response
 
 
 @dataclass(slots=True)
@@ -206,6 +197,8 @@ def _spooled(verdicts: Sequence[Verdict]) -> dict[str, str]:
 
 
 def _is_ndjson(request: web.Request, body: bytes) -> bool:
+    if request.headers.get("Content-Type") == _JSON:
+        return False  # as nearly everybody writes it; what follows reads every other way
     charset = (request.charset or "utf-8").lower()
     if "Content-Type" in request.headers and charset in ("utf-8", "utf8"):
         if request.content_type == _JSON:

@@ -55,7 +55,11 @@ class Problem(Exception):
         }
 
     def response(self) -> web.Response:
-        return json_response(self.document(), status=self.status, headers=self.headers, content_type=PROBLEM_TYPE)
+        """The answer. `Connection: close` among the headers closes it; aiohttp would only send the header."""
+        response = json_response(self.document(), status=self.status, headers=self.headers, content_type=PROBLEM_TYPE)
+        if self.headers.get("Connection") == "close":
+            response.force_close()
+        return response
 
 
 def json_response(
