@@ -254,7 +254,8 @@ async def running(
         sandbox_url = None if sandbox is None else base_url.rpartition("/s/")[0]
         service = Service("", "", metrics, sandbox, sandbox_url, stop or asyncio.Event())
         service.admin_url = await _listen(stack, admin_app, settings.admin.host, settings.admin.port)
-        service.intake_url = await _listen(stack, intake_app, settings.intake.host, settings.intake.port)
+        intake = settings.intake
+        service.intake_url = await _listen(stack, intake_app, intake.host, intake.port, reuse_port=intake.reuse_port)
         if sandbox is not None and callbacks.route is not None:
             sandbox.set_callback(
                 f"{service.intake_url}/v1/cention/callback", *parts.secrets(settings.callback.secret)[:1]
@@ -323,8 +324,10 @@ def stop_on_signals(stop: asyncio.Event) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
 
-async def _listen(stack: AsyncExitStack, app: web.Application, host: str, port: int) -> str:
-    runner, bound = await serve(app, host, port)
+async def _listen(
+    stack: AsyncExitStack, app: web.Application, host: str, port: int, *, reuse_port: bool = False
+) -> str:
+    runner, bound = await serve(app, host, port, reuse_port=reuse_port)
     stack.push_async_callback(runner.cleanup)
     shown = f"[{host}]" if ":" in host else host
     return f"http://{shown}:{bound}"

@@ -53,6 +53,7 @@ class Table(BaseModel):
 class IntakeSettings(Table):
     host: Host = "127.0.0.1"
     port: Port = 8080
+    reuse_port: StrictBool = False
     tokens: tuple[Token, ...] = ()
     webhook_secrets: tuple[WebhookSecret, ...] = ()
     body_bytes_max: Bytes = 1024**2

@@ -195,11 +195,13 @@ class Connection(web.RequestHandler):
 class Site(web.BaseSite):
     """Listens on a TCP port for `connections`."""
 
-    __slots__ = ("_connections", "_host", "_port")
+    __slots__ = ("_connections", "_host", "_port", "_shared")
 
-    def __init__(self, runner: web.AppRunner, connections: Connections, host: str, port: int) -> None:
+    def __init__(
+        self, runner: web.AppRunner, connections: Connections, host: str, port: int, *, reuse_port: bool
+    ) -> None:
         super().__init__(runner, backlog=1024)
-        self._connections, self._host, self._port = connections, host, port
+        self._connections, self._host, self._port, self._shared = connections, host, port, reuse_port
 
     @property
     def name(self) -> str:
@@ -208,4 +210,6 @@ class Site(web.BaseSite):
     async def start(self) -> None:
         await super().start()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._connections.make, self._host, self._port, backlog=self._backlog)
+        self._server = await loop.create_server(
+            self._connections.make, self._host, self._port, backlog=self._backlog, reuse_port=self._shared
+        )

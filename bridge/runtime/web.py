@@ -175,15 +175,22 @@ def _allow_descriptors(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (possible, most))
 
 
-async def serve(app: web.Application, host: str, port: int, limits: Limits = LIMITS) -> tuple[web.AppRunner, int]:
-    """Starts `app` and returns its runner (the caller cleans it up) and the port it got (`port` 0: any)."""
+async def serve(
+    app: web.Application, host: str, port: int, limits: Limits = LIMITS, *, reuse_port: bool = False
+) -> tuple[web.AppRunner, int]:
+    """Starts `app` and returns its runner (the caller cleans it up) and the port it got (`port` 0: any).
+
+    Args:
+        reuse_port: whether other processes that say so too may listen on the port beside this one (SO_REUSEPORT).
+    """
     _allow_descriptors(4 * limits.places)
     runner = web.AppRunner(app, shutdown_timeout=5)
     await runner.setup()
     try:
         assert runner.server is not None, "set up just now"
         refusals = Refusals(malformed=_malformed, of=_refusal, no_place=_no_place())
-        await Site(runner, Connections(runner.server, limits, refusals), host, port).start()
+        connections = Connections(runner.server, limits, refusals)
+        await Site(runner, connections, host, port, reuse_port=reuse_port).start()
     except BaseException:
         await runner.cleanup()
         raise

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import signal
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -10,11 +11,13 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from bridge.cention.sandbox import Sandbox
 from bridge.store.embedded import EmbeddedRedis
 from tests.e2e.support import (
     CENTION_TOKEN,
+    BridgeProcess,
     bridges,
     ended,
     environment,
@@ -145,6 +148,29 @@ def _story(pair: tuple[int, int], chance: random.Random) -> tuple[list[dict[str,
         events += [opens(call_id, pair), event("answered", call_id, pair, 2), ended(call_id, pair)]
         words += [f"open {call_id}", end]
     return events, words
+
+
+async def test_two_bridges_on_one_port_share_its_connections(
+    tmp_path: Path, redis: EmbeddedRedis, cention: tuple[Sandbox, str]
+) -> None:
+    calls, shared = 64, {"intake__reuse_port": True}
+    async with (
+        bridges(tmp_path, redis.url, cention[1], **shared) as (first,),
+        bridges(tmp_path, redis.url, cention[1], intake__port=URL(first.intake_url).port, **shared) as (second,),
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as http,
+    ):
+        assert first.intake_url == second.intake_url
+        posts = [first.post(http, inbound(f"c{number}", (number, number))) for number in range(calls)]
+        assert await asyncio.gather(*posts) == [202] * calls
+        taken = [await _accepted(http, bridge) for bridge in (first, second)]
+    assert sum(taken) == calls
+    assert 0 not in taken, "that one of them gets all of 64 connections has a chance of one in 2 to the 63rd"
+
+
+async def _accepted(http: aiohttp.ClientSession, bridge: BridgeProcess) -> int:
+    async with http.get(f"{bridge.admin_url}/metrics") as response:
+        (found,) = re.findall(r'^bridge_events_total\{result="accepted"\} (\d+)', await response.text(), re.MULTILINE)
+    return int(found)
 
 
 async def test_a_port_that_is_taken_is_said_and_exits_with_1(tmp_path: Path, redis: EmbeddedRedis) -> None:
