@@ -47,20 +47,17 @@ _TROUBLES = (aiohttp.ClientError, OSError)  # a TimeoutError is one
 _UNUSABLE = Unauthorised(401, "the token is empty or holds a character that no header may carry; nothing was sent")
 
 
-class _Progress:
-    """How far one attempt came. Mutable: `_Connector` and whoever reads the answer write it."""
+class _Writing:
+    """Whether the writing of an attempt has begun. Mutable. Kept by a connection that is made meanwhile, so small."""
 
-    __slots__ = ("head", "received", "whole", "written")
+    __slots__ = ("begun",)
 
     def __init__(self) -> None:
-        self.written = False
-        self.head: tuple[int, Mapping[str, str]] | None = None
-        self.received = bytearray()
-        self.whole = False
+        self.begun = False
 
 
-_under_way: ContextVar[_Progress] = ContextVar("under_way")
-"""The attempt that the task makes."""
+_under_way: ContextVar[_Writing] = ContextVar("under_way")
+"""Of the attempt that the task makes."""
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -74,7 +71,7 @@ class _Connector(aiohttp.TCPConnector):
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> aiohttp.connector.Connection:
         connection = await super().connect(req, traces, timeout)
-        _under_way.get().written = True
+        _under_way.get().begun = True
         return connection
 
 
@@ -205,13 +202,13 @@ class Transport:
         if (headers := _headers("GET", token, accept)) is None:
             answer = _UNUSABLE
         else:
-            progress = _Progress()
+            writing = _Writing()
             try:
                 async with asyncio.timeout(self._attempt_timeout_s):
-                    response = await self._response("GET", url, b"", headers, progress)
+                    response = await self._response("GET", url, b"", headers, writing)
                 answer = Streamed(response, token, idle_s)
             except _TROUBLES as error:
-                answer = _failure(error, progress, self._attempt_timeout_s, b"", token)
+                answer = _failure(error, writing, self._attempt_timeout_s, b"", token)
         try:
             yield answer
         finally:
@@ -232,27 +229,29 @@ class Transport:
     ) -> Answer | Failure:
         if (headers := _headers(method, token, accept)) is None:
             return _UNUSABLE
-        progress, seconds = _Progress(), self._attempt_timeout_s if timeout_s is None else timeout_s
+        seconds = self._attempt_timeout_s if timeout_s is None else timeout_s
+        writing, received, whole = _Writing(), bytearray(), False
+        response: aiohttp.ClientResponse | None = None
         try:
             async with asyncio.timeout(seconds):
-                response = await self._response(method, url, body, headers, progress)
+                response = await self._response(method, url, body, headers, writing)
                 try:
-                    progress.head = response.status, response.headers
-                    await _read(response, progress, bytes_max, on_progress)
+                    await _read(response, received, bytes_max, on_progress)
+                    whole = True
                 finally:
                     if not response.closed:  # it is at its end
                         response.close()
         except _TROUBLES as error:
-            if progress.head is None:
-                return _failure(error, progress, seconds, body, token)
-        return Answer(*progress.head, bytes(progress.received[:bytes_max]), progress.whole)
+            if response is None:
+                return _failure(error, writing, seconds, body, token)
+        return Answer(response.status, response.headers, bytes(received[:bytes_max]), whole)
 
     async def _response(
-        self, method: str, url: str, body: bytes, headers: Mapping[str, str], progress: _Progress
+        self, method: str, url: str, body: bytes, headers: Mapping[str, str], writing: _Writing
     ) -> aiohttp.ClientResponse:
         if (session := self._session) is None:
             raise RuntimeError("CentionClient is used outside of its `async with`")
-        _under_way.set(progress)
+        _under_way.set(writing)
         second_try = False
         while True:
             try:
@@ -293,9 +292,9 @@ def _headers(method: str, token: str, accept: str) -> Mapping[str, str] | None:
 
 
 async def _read(
-    response: aiohttp.ClientResponse, progress: _Progress, bytes_max: int, on_progress: OnProgress | None
+    response: aiohttp.ClientResponse, received: bytearray, bytes_max: int, on_progress: OnProgress | None
 ) -> None:
-    content, received = response.content, progress.received
+    content = response.content
     # Kept where it was put: an answer may be a file of many megabytes.
     while len(received) < bytes_max and not content.at_eof():
         received += await content.readany()
@@ -303,13 +302,12 @@ async def _read(
             # Of a compressed answer, the length that is told is not that of what comes out of it.
             length = None if "Content-Encoding" in response.headers else response.content_length
             on_progress(len(received), length)
-    progress.whole = True
 
 
-def _failure(error: Exception, progress: _Progress, seconds: float, sent: bytes, token: str) -> TryLater | Unknown:
+def _failure(error: Exception, writing: _Writing, seconds: float, sent: bytes, token: str) -> TryLater | Unknown:
     """What became of an attempt that got no status line."""
     if isinstance(error, TimeoutError):
-        trouble = f"{'no answer' if progress.written else 'not connected'} within {seconds:g} s"
+        trouble = f"{'no answer' if writing.begun else 'not connected'} within {seconds:g} s"
     else:
         trouble = reason_of(trouble_of(error), sent, token)
-    return Unknown(trouble) if progress.written else TryLater(trouble)
+    return Unknown(trouble) if writing.begun else TryLater(trouble)

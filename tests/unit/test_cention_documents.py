@@ -123,6 +123,7 @@ def test_an_error_does_not_repeat_the_value() -> None:
 def test_the_created_id_is_read_leniently() -> None:
     assert created_errand_id((SAMPLES / "new_errand.response.json").read_bytes()) == "511055"
     assert created_errand_id(b'{"data": {"id": 511055}, "links": null}') == "511055"
+    assert created_errand_id(b'{"data": {"type": 7, "id": "511055"}}') == "511055"
     for unreadable in (
         b"",
         b"{",

@@ -3,6 +3,7 @@
 Source: Cention API, "Create Errand", "HTTP request return body".
 """
 
+import orjson
 from pydantic import ValidationError
 
 from bridge.cention.documents.base import Document
@@ -24,6 +25,12 @@ class CreatedErrand(Document):
 
 def created_errand_id(body: bytes) -> str | None:
     """The id in the answer to a create, or None where the body is empty, cut off or something else."""
+    try:
+        document = orjson.loads(body)
+        if isinstance(found := document["data"]["id"], str):  # as documented, and a third of the model's time
+            return found or None
+    except (orjson.JSONDecodeError, LookupError, TypeError):
+        return None
     try:
         return str(CreatedErrand.model_validate_json(body).data.id) or None
     except ValidationError:
