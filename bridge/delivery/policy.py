@@ -35,6 +35,9 @@ class NextStep:
     reason: str = ""
 
 
+_DELIVERED = NextStep(Settlement.DELIVERED)
+
+
 def next_step(
     outcome: Outcome, attempt: int, age_s: float, schedule: Schedule, chance: float, *, park_unknown: bool = False
 ) -> NextStep:
@@ -51,7 +54,7 @@ def next_step(
     """
     match outcome:
         case Delivered():
-            return NextStep(Settlement.DELIVERED)
+            return _DELIVERED
         case Rejected(reason=reason):
             # Asking again would get the same answer; the lane goes on, an operator looks at this one.
             return NextStep(Settlement.PARKED, reason=reason)
