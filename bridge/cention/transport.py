@@ -25,7 +25,6 @@ from bridge.cention.answer import Answer, failure_of, outcome_of
 from bridge.cention.documents import MEDIA_TYPE
 from bridge.cention.outcome import Failure, Outcome, Rejected, TryLater, Unauthorised, Unknown
 from bridge.cention.words import reason_of, trouble_of
-from bridge.runtime.deadlines import Deadlines
 from bridge.runtime.logs import get_logger
 
 log = get_logger(__name__)
@@ -109,11 +108,9 @@ class Transport:
     def __init__(self, *, attempt_timeout_s: float, connections_max: int) -> None:
         self._attempt_timeout_s, self._connections_max = attempt_timeout_s, connections_max
         self._session: aiohttp.ClientSession | None = None
-        self._deadlines = Deadlines()
 
     async def open(self) -> None:
         """Makes the session. Needs a running loop."""
-        self._deadlines = Deadlines()
         self._session = aiohttp.ClientSession(
             connector=_Connector(
                 limit=self._connections_max, keepalive_timeout=_KEEP_ALIVE_S, ttl_dns_cache=_DNS_TTL_S
@@ -207,7 +204,7 @@ class Transport:
         else:
             writing = _Writing()
             try:
-                with self._deadlines.within(self._attempt_timeout_s):
+                async with asyncio.timeout(self._attempt_timeout_s):
                     response = await self._response("GET", url, b"", headers, writing)
                 answer = Streamed(response, token, idle_s)
             except _TROUBLES as error:
@@ -236,7 +233,7 @@ class Transport:
         writing, received, whole = _Writing(), bytearray(), False
         response: aiohttp.ClientResponse | None = None
         try:
-            with self._deadlines.within(seconds):
+            async with asyncio.timeout(seconds):
                 response = await self._response(method, url, body, headers, writing)
                 try:
                     await _read(response, received, bytes_max, on_progress)
