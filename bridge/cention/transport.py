@@ -3,8 +3,8 @@
 Invariants:
 - One attempt is one `post`, `post_for` or `get`, within `attempt_timeout_s` (or the `timeout_s` that it was given) from
   first to last; nothing here waits longer. A `stream` waits so long for the status line, then `idle_s` for each piece.
-- The only second try of a POST is one after a connection that could not be made: nothing had been written then. A GET
-  on a kept connection that breaks is asked once more by aiohttp: reading twice does no harm.
+- The only second try of a POST is aiohttp-retry's, after a connection that could not be made: nothing had been written
+  then. A GET on a kept connection that breaks is asked once more by aiohttp: reading twice does no harm.
 - A redirect is not followed and a Location is not read, so the token goes to no other host. Cookies are not kept.
 - Neither bodies nor tokens are logged.
 """
@@ -19,15 +19,13 @@ from functools import lru_cache
 
 import aiohttp
 from aiohttp.tracing import Trace
+from aiohttp_retry import ExponentialRetry, RetryClient
 
 from bridge import __version__
 from bridge.cention.answer import Answer, failure_of, outcome_of
 from bridge.cention.documents import MEDIA_TYPE
 from bridge.cention.outcome import Failure, Outcome, Rejected, TryLater, Unauthorised, Unknown
 from bridge.cention.words import reason_of, trouble_of
-from bridge.runtime.logs import get_logger
-
-log = get_logger(__name__)
 
 BODY_BYTES_MAX = 65_536
 """No answer of an endpoint that creates or ends something is longer; what is beyond is not read."""
@@ -107,11 +105,11 @@ class Transport:
 
     def __init__(self, *, attempt_timeout_s: float, connections_max: int) -> None:
         self._attempt_timeout_s, self._connections_max = attempt_timeout_s, connections_max
-        self._session: aiohttp.ClientSession | None = None
+        self._retrying: RetryClient | None = None
 
     async def open(self) -> None:
         """Makes the session. Needs a running loop."""
-        self._session = aiohttp.ClientSession(
+        session = aiohttp.ClientSession(
             connector=_Connector(
                 limit=self._connections_max, keepalive_timeout=_KEEP_ALIVE_S, ttl_dns_cache=_DNS_TTL_S
             ),
@@ -120,12 +118,25 @@ class Transport:
             timeout=aiohttp.ClientTimeout(total=None),  # `_exchange` and `stream` hold the one clock
             trust_env=False,
         )
+        self._retrying = RetryClient(
+            session,
+            retry_options=ExponentialRetry(
+                attempts=2,
+                start_timeout=_SECOND_TRY_AFTER_S / 2,  # the first wait is start x factor
+                factor=2,
+                max_timeout=_SECOND_TRY_AFTER_S,
+                statuses=set(),
+                exceptions={aiohttp.ClientConnectorError},
+                methods={"GET", "POST"},
+                retry_all_server_errors=False,
+            ),
+        )
 
     async def close(self) -> None:
         """Closes the session and its connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        if self._retrying is not None:
+            await self._retrying.close()
+            self._retrying = None
 
     async def post(
         self, url: str, body: bytes, token: str, *, creates: bool, timeout_s: float | None = None
@@ -249,25 +260,16 @@ class Transport:
     async def _response(
         self, method: str, url: str, body: bytes, headers: Mapping[str, str], writing: _Writing
     ) -> aiohttp.ClientResponse:
-        if (session := self._session) is None:
+        if self._retrying is None:
             raise RuntimeError("CentionClient is used outside of its `async with`")
         _under_way.set(writing)
-        second_try = False
-        while True:
-            try:
-                return await session.request(
-                    method,
-                    url,
-                    data=io.BytesIO(body) if len(body) > _SENT_AT_ONCE_BYTES_MAX else body or None,
-                    headers=headers,
-                    allow_redirects=False,
-                )
-            except aiohttp.ClientConnectorError as error:  # refused, unresolved, TLS
-                if second_try:
-                    raise
-                log.debug("cannot connect to cention: tried once more", reason=trouble_of(error))
-            second_try = True
-            await asyncio.sleep(_SECOND_TRY_AFTER_S)
+        return await self._retrying.request(
+            method,
+            url,
+            data=io.BytesIO(body) if len(body) > _SENT_AT_ONCE_BYTES_MAX else body or None,
+            headers=headers,
+            allow_redirects=False,
+        )
 
 
 def _document(answer: Answer | Failure, *, sent: bytes, token: str, bytes_max: int) -> Answer | Failure:
