@@ -23,6 +23,7 @@ from bridge.intake.auth import Authenticator
 from bridge.intake.batch import Accept, Outcome, Reject, Translate
 from bridge.intake.body import BODY_TIMEOUT_S, Unusable, continue_later, read_body, unusable
 from bridge.intake.callbacks import CallbackRoute
+from bridge.runtime.answers import JsonAnswer
 from bridge.runtime.logs import get_logger
 from bridge.runtime.web import Problem, json_response, problems
 from bridge.store.errors import StoreUnavailable
@@ -167,15 +168,14 @@ class _Intake:
             raise Problem(422, batch.INVALID, outcome.detail, **members)
         [verdict] = await self.accept([outcome])
         status = 200 if verdict is Verdict.DUPLICATE else 202
-        body = {"eventId": outcome.event_id, "result": verdict.result}
-        return json_response(body, status=status, headers=_spooled([verdict]))
+        return _told({"eventId": outcome.event_id, "result": verdict.result}, status, [verdict])
 
     async def _many(self, outcomes: Sequence[Outcome]) -> web.StreamResponse:
         events = [outcome for outcome in outcomes if isinstance(outcome, CallEvent)]
         verdicts: Sequence[Verdict] = await self.accept(events) if events else []
         results = batch.results(outcomes, verdicts)
         await self._keep([outcome for outcome in outcomes if isinstance(outcome, Rejection)])
-        return json_response({"results": results}, status=207, headers=_spooled(verdicts))
+        return _told({"results": results}, 207, verdicts)
 
     async def _keep(self, rejections: Sequence[Rejection]) -> None:
         if rejections:
@@ -192,8 +192,10 @@ class _Intake:
         return unusable(413, "too_many_events", detail, body)
 
 
-def _spooled(verdicts: Sequence[Verdict]) -> dict[str, str]:
-    return {"Bridge-Spooled": "true"} if Verdict.SPOOLED in verdicts else {}
+def _told(data: object, status: int, verdicts: Sequence[Verdict]) -> web.StreamResponse:
+    if Verdict.SPOOLED in verdicts:
+        return json_response(data, status=status, headers={"Bridge-Spooled": "true"})
+    return JsonAnswer(data, status)
 
 
 def _is_ndjson(request: web.Request, body: bytes) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from aiohttp import hdrs, web
 
-from bridge.runtime.answers import JSON, NO_STORE, JsonAnswer
+from bridge.runtime.answers import JSON, NO_STORE
 from bridge.runtime.connections import Connections, Limits, Refusals, Site
 from bridge.runtime.logs import get_logger
 
@@ -71,10 +71,9 @@ def json_response(
     content_type: str = JSON,
 ) -> web.Response:
     """A JSON answer; nothing of ours may be stored by a cache, since it holds personal data."""
-    content = orjson.dumps(data)
-    if not headers and content_type is JSON:
-        return JsonAnswer(content, status)
-    return web.Response(body=content, status=status, headers={**NO_STORE, **(headers or {})}, content_type=content_type)
+    return web.Response(
+        body=orjson.dumps(data), status=status, headers={**NO_STORE, **(headers or {})}, content_type=content_type
+    )
 
 
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
