@@ -197,7 +197,7 @@ class Site(web.BaseSite):
 
     __slots__ = ("_connections", "_host", "_port")
 
-    def __init__(self, runner: web.AppRunner, connections: Connections, host: str, port: int) -> None:
+    def __init__(self, runner: web.BaseRunner, connections: Connections, host: str, port: int) -> None:
         super().__init__(runner, backlog=1024)
         self._connections, self._host, self._port = connections, host, port
 
