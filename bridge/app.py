@@ -33,7 +33,7 @@ from bridge.runtime.clock import monotonic, now_ms
 from bridge.runtime.logs import get_logger
 from bridge.runtime.loop import started
 from bridge.runtime.metrics import Metrics
-from bridge.runtime.web import serve
+from bridge.runtime.web import Answering, serve
 from bridge.settings import Settings
 from bridge.store.calls import CallStore
 from bridge.store.embedded import EmbeddedRedis
@@ -325,7 +325,7 @@ def stop_on_signals(stop: asyncio.Event) -> None:
 
 
 async def _listen(
-    stack: AsyncExitStack, app: web.Application, host: str, port: int, *, reuse_port: bool = False
+    stack: AsyncExitStack, app: web.Application | Answering, host: str, port: int, *, reuse_port: bool = False
 ) -> str:
     runner, bound = await serve(app, host, port, reuse_port=reuse_port)
     stack.push_async_callback(runner.cleanup)

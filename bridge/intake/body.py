@@ -35,11 +35,7 @@ def unusable(
     return problem
 
 
-async def continue_later(_request: web.Request) -> None:
-    """Leaves the answer to `Expect: 100-continue` to `read_body`: a body that will be refused need not be sent."""
-
-
-async def read_body(request: web.Request, *, bytes_max: int, timeout_s: float, advice: str) -> bytes:
+async def read_body(request: web.BaseRequest, *, bytes_max: int, timeout_s: float, advice: str) -> bytes:
     """The body, its content coding undone.
 
     Args:

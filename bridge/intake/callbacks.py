@@ -110,7 +110,7 @@ class CallbackRoute:
     in_flight: int = 0
     told_at: float = float("-inf")
 
-    async def post(self, request: web.Request, authenticator: Authenticator) -> web.StreamResponse:
+    async def post(self, request: web.BaseRequest, authenticator: Authenticator) -> web.StreamResponse:
         """`POST /v1/cention/callback`."""
         # What the headers can tell comes before a place is taken.
         admitted = bool(self.secrets) or authenticator.check_headers(request.headers)
@@ -137,7 +137,7 @@ class CallbackRoute:
         result = "duplicate" if received.duplicate else "accepted"
         return json_response({"callbackId": received.callback_id, "result": result})
 
-    async def _read(self, request: web.Request, authenticator: Authenticator | None) -> Callback:
+    async def _read(self, request: web.BaseRequest, authenticator: Authenticator | None) -> Callback:
         body = await read_body(
             request,
             bytes_max=self.body_bytes_max,

@@ -11,7 +11,7 @@ authentication, or strangers could push an operator's rejections out. What is ou
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -21,10 +21,11 @@ from bridge.calls.verdicts import Rejection, Verdict
 from bridge.intake import batch
 from bridge.intake.auth import Authenticator
 from bridge.intake.batch import Accept, Outcome, Reject, Translate
-from bridge.intake.body import BODY_TIMEOUT_S, Unusable, continue_later, read_body, unusable
+from bridge.intake.body import BODY_TIMEOUT_S, Unusable, read_body, unusable
 from bridge.intake.callbacks import CallbackRoute
+from bridge.runtime.answers import JsonAnswer
 from bridge.runtime.logs import get_logger
-from bridge.runtime.web import Problem, json_response, problems
+from bridge.runtime.web import Answering, Problem, answer_to, json_response
 from bridge.store.errors import StoreUnavailable
 
 log = get_logger(__name__)
@@ -48,8 +49,8 @@ def make_intake_app(
     callbacks: CallbackRoute | None = None,
     in_flight_max: int = IN_FLIGHT_MAX,
     body_timeout_s: float = BODY_TIMEOUT_S,
-) -> web.Application:
-    """The application behind the intake port.
+) -> Answering:
+    """What answers behind the intake port.
 
     Args:
         authenticator: decides who may post.
@@ -76,17 +77,19 @@ def make_intake_app(
         in_flight_max=in_flight_max,
         body_timeout_s=body_timeout_s,
     )
-    app = web.Application(middlewares=[problems], client_max_size=body_bytes_max)
-    app.router.add_route("POST", "/v1/events", intake.post_events, expect_handler=continue_later)
+    intake.handlers["/v1/events"] = intake.post_events
     if callbacks is not None:
         intake.callbacks = callbacks
-        app.router.add_route("POST", "/v1/cention/callback", intake.post_callback, expect_handler=continue_later)
-    return app
+        intake.handlers["/v1/cention/callback"] = intake.post_callback
+    return intake.answer
 
 
 @dataclass(slots=True)
 class _Intake:
-    """The handler and what it works with; the fields are `make_intake_app`'s arguments."""
+    """The handlers and what they work with; the fields are `make_intake_app`'s arguments.
+
+    Two paths, one method: aiohttp's routes and middlewares would cost more than they could do here.
+    """
 
     authenticator: Authenticator
     translate: Translate
@@ -99,8 +102,22 @@ class _Intake:
     body_timeout_s: float
     in_flight: int = 0
     callbacks: CallbackRoute | None = None
+    handlers: dict[str, Answering] = field(default_factory=dict)
 
-    async def post_callback(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answers any request, errors as problem+json."""
+        path = request.rel_url.path_safe
+        try:
+            handler = self.handlers.get(path)
+            if handler is None:
+                raise web.HTTPNotFound
+            if request.method != "POST":
+                raise web.HTTPMethodNotAllowed(request.method, ["POST"])
+            return await handler(request)
+        except Exception as error:  # noqa: BLE001 (what it is decides the answer)
+            return answer_to(error, request.method, path)
+
+    async def post_callback(self, request: web.BaseRequest) -> web.StreamResponse:
         """`POST /v1/cention/callback`."""
         self._unless_draining()
         assert self.callbacks is not None, "there is no such route otherwise"
@@ -111,7 +128,7 @@ class _Intake:
             headers = {"Retry-After": "2", "Connection": "close"}
             raise Problem(503, "draining", "The bridge is shutting down; repeat the request.", headers=headers)
 
-    async def post_events(self, request: web.Request) -> web.StreamResponse:
+    async def post_events(self, request: web.BaseRequest) -> web.StreamResponse:
         """`POST /v1/events`."""
         self._unless_draining()
         # Before a slot is taken, so that strangers cannot use the slots up.
@@ -133,7 +150,7 @@ class _Intake:
         finally:
             self.in_flight -= 1
 
-    async def _taken(self, request: web.Request, admitted: bool) -> web.StreamResponse:
+    async def _taken(self, request: web.BaseRequest, admitted: bool) -> web.StreamResponse:
         try:
             body = await read_body(
                 request,
@@ -167,15 +184,14 @@ class _Intake:
             raise Problem(422, batch.INVALID, outcome.detail, **members)
         [verdict] = await self.accept([outcome])
         status = 200 if verdict is Verdict.DUPLICATE else 202
-        body = {"eventId": outcome.event_id, "result": verdict.result}
-        return json_response(body, status=status, headers=_spooled([verdict]))
+        return _told({"eventId": outcome.event_id, "result": verdict.result}, status, [verdict])
 
     async def _many(self, outcomes: Sequence[Outcome]) -> web.StreamResponse:
         events = [outcome for outcome in outcomes if isinstance(outcome, CallEvent)]
         verdicts: Sequence[Verdict] = await self.accept(events) if events else []
         results = batch.results(outcomes, verdicts)
         await self._keep([outcome for outcome in outcomes if isinstance(outcome, Rejection)])
-        return json_response({"results": results}, status=207, headers=_spooled(verdicts))
+        return _told({"results": results}, 207, verdicts)
 
     async def _keep(self, rejections: Sequence[Rejection]) -> None:
         if rejections:
@@ -192,11 +208,13 @@ class _Intake:
         return unusable(413, "too_many_events", detail, body)
 
 
-def _spooled(verdicts: Sequence[Verdict]) -> dict[str, str]:
-    return {"Bridge-Spooled": "true"} if Verdict.SPOOLED in verdicts else {}
+def _told(data: object, status: int, verdicts: Sequence[Verdict]) -> web.StreamResponse:
+    if Verdict.SPOOLED in verdicts:
+        return json_response(data, status=status, headers={"Bridge-Spooled": "true"})
+    return JsonAnswer(data, status)
 
 
-def _is_ndjson(request: web.Request, body: bytes) -> bool:
+def _is_ndjson(request: web.BaseRequest, body: bytes) -> bool:
     if request.headers.get("Content-Type") == _JSON:
         return False  # as nearly everybody writes it; what follows reads every other way
     charset = (request.charset or "utf-8").lower()

@@ -11,6 +11,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
+import orjson
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import SERVER_SOFTWARE, HttpVersion11
@@ -31,9 +32,10 @@ def _head(status: int) -> str:
 
 
 class JsonAnswer(web.Response):
-    """`content`, which is JSON and not for caches, with no fields but what that needs."""
+    """`data` as JSON that no cache keeps. For answers that go straight out: fields added later may be lost."""
 
-    def __init__(self, content: bytes, status: int) -> None:
+    def __init__(self, data: object, status: int) -> None:
+        content = orjson.dumps(data)
         super().__init__(body=content, status=status, headers=NO_STORE, content_type=JSON)
         self._content, self._has_left = content, False
 

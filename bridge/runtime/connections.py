@@ -198,7 +198,7 @@ class Site(web.BaseSite):
     __slots__ = ("_connections", "_host", "_port", "_shared")
 
     def __init__(
-        self, runner: web.AppRunner, connections: Connections, host: str, port: int, *, reuse_port: bool
+        self, runner: web.BaseRunner, connections: Connections, host: str, port: int, *, reuse_port: bool
     ) -> None:
         super().__init__(runner, backlog=1024)
         self._connections, self._host, self._port, self._shared = connections, host, port, reuse_port

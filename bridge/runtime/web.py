@@ -13,13 +13,14 @@ from typing import Any
 import orjson
 from aiohttp import hdrs, web
 
-from bridge.runtime.answers import JSON, NO_STORE, JsonAnswer
+from bridge.runtime.answers import JSON, NO_STORE
 from bridge.runtime.connections import Connections, Limits, Refusals, Site
 from bridge.runtime.logs import get_logger
 
 log = get_logger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Answering = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 PROBLEM_TYPE = "application/problem+json"
 LIMITS = Limits()
@@ -71,10 +72,9 @@ def json_response(
     content_type: str = JSON,
 ) -> web.Response:
     """A JSON answer; nothing of ours may be stored by a cache, since it holds personal data."""
-    content = orjson.dumps(data)
-    if not headers and content_type is JSON:
-        return JsonAnswer(content, status)
-    return web.Response(body=content, status=status, headers={**NO_STORE, **(headers or {})}, content_type=content_type)
+    return web.Response(
+        body=orjson.dumps(data), status=status, headers={**NO_STORE, **(headers or {})}, content_type=content_type
+    )
 
 
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
@@ -82,22 +82,35 @@ _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large
 
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turns every error into problem+json; what nobody foresaw is a 500 that says it is ours."""
+    """Turns every error of an application into problem+json."""
     try:
         return await handler(request)
-    except Problem as problem:
-        return problem.response()
-    except web.HTTPException as error:
+    except Exception as error:  # noqa: BLE001 (what it is decides the answer)
+        return answer_to(error, request.method, request.match_info.handler.__name__)
+
+
+def answer_to(error: Exception, method: str, where: str) -> web.Response:
+    """What a request is answered that failed with `error`; what nobody foresaw is a 500 that says it is ours.
+
+    Args:
+        method: the request's.
+        where: the place in the code or among the routes, for the log: what was sent is not quoted there.
+
+    Raises:
+        HTTPException: it is no error, but a redirection.
+    """
+    if isinstance(error, Problem):
+        return error.response()
+    if isinstance(error, web.HTTPException):
         if error.status < 400:
-            raise
-        detail = {404: "There is nothing at this path.", 405: f"{request.method} is not served here."}.get(
+            raise error
+        detail = {404: "There is nothing at this path.", 405: f"{method} is not served here."}.get(
             error.status, error.reason
         )
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         return Problem(error.status, _HTTP_CODES.get(error.status, "http_error"), detail, headers=headers).response()
-    except Exception:
-        log.exception("unhandled error in a request", method=request.method, path=request.match_info.handler.__name__)
-        return Problem(500, "internal_error", "The bridge failed; its log says why. Try again.").response()
+    log.error("unhandled error in a request", method=method, path=where, exc_info=error)
+    return Problem(500, "internal_error", "The bridge failed; its log says why. Try again.").response()
 
 
 def bearer_token(headers: Mapping[str, str]) -> str | None:
@@ -175,15 +188,20 @@ def _allow_descriptors(wanted: int) -> None:
 
 
 async def serve(
-    app: web.Application, host: str, port: int, limits: Limits = LIMITS, *, reuse_port: bool = False
-) -> tuple[web.AppRunner, int]:
+    app: web.Application | Answering, host: str, port: int, limits: Limits = LIMITS, *, reuse_port: bool = False
+) -> tuple[web.BaseRunner, int]:
     """Starts `app` and returns its runner (the caller cleans it up) and the port it got (`port` 0: any).
 
     Args:
+        app: an application, or what answers requests by itself, without aiohttp's routes and middlewares.
         reuse_port: whether other processes that say so too may listen on the port beside this one (SO_REUSEPORT).
     """
     _allow_descriptors(4 * limits.places)
-    runner = web.AppRunner(app, shutdown_timeout=5)
+    runner: web.BaseRunner
+    if isinstance(app, web.Application):
+        runner = web.AppRunner(app, shutdown_timeout=5)
+    else:
+        runner = web.ServerRunner(web.Server(app), shutdown_timeout=5)
     await runner.setup()
     try:
         assert runner.server is not None, "set up just now"

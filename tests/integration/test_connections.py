@@ -22,7 +22,7 @@ LARGE = b"x" * (32 << 20)  # far more than kernels buffer
 class Listener:
     """A listener whose `/held` answers once `go` is set, and whose `/large` answers with `LARGE`."""
 
-    runner: web.AppRunner
+    runner: web.BaseRunner
     port: int
     go: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from bridge.runtime.web import json_response, serve
+from bridge.runtime.answers import JsonAnswer
+from bridge.runtime.web import serve
 
 CONTENT = '{"name":"å"}'.encode()
 
@@ -18,7 +19,7 @@ async def connected() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.Strea
     """A connection to a listener whose `/it` answers `CONTENT` with 207."""
 
     async def it(_request: web.Request) -> web.StreamResponse:
-        return json_response({"name": "å"}, status=207)
+        return JsonAnswer({"name": "å"}, 207)
 
     app = web.Application()
     app.router.add_get("/it", it)

@@ -100,7 +100,7 @@ class Sandbox:
             Desk(self._answering, self._callbacks),
             Stocks(self._cards, self._ratings, self._logins),
         )
-        self._runner: web.AppRunner | None = None
+        self._runner: web.BaseRunner | None = None
 
     def app(self) -> web.Application:
         """A new application over this sandbox's state: Cention's API below `/s/<workspace>`, the views beside it."""
