@@ -23,7 +23,6 @@ from bridge.intake.auth import Authenticator
 from bridge.intake.batch import Accept, Outcome, Reject, Translate
 from bridge.intake.body import BODY_TIMEOUT_S, Unusable, read_body, unusable
 from bridge.intake.callbacks import CallbackRoute
-from bridge.runtime.answers import JsonAnswer
 from bridge.runtime.logs import get_logger
 from bridge.runtime.web import Answering, Problem, answer_to, json_response
 from bridge.store.errors import StoreUnavailable
@@ -33,6 +32,7 @@ log = get_logger(__name__)
 IN_FLIGHT_MAX = 1024
 
 _JSON = "application/json"
+_SPOOLED = {"Bridge-Spooled": "true"}
 _NDJSON = frozenset(["application/x-ndjson", "application/ndjson"])
 _ACCEPTED = "application/json, application/x-ndjson"
 
@@ -209,9 +209,7 @@ class _Intake:
 
 
 def _told(data: object, status: int, verdicts: Sequence[Verdict]) -> web.StreamResponse:
-    if Verdict.SPOOLED in verdicts:
-        return json_response(data, status=status, headers={"Bridge-Spooled": "true"})
-    return JsonAnswer(data, status)
+    return json_response(data, status=status, headers=_SPOOLED if Verdict.SPOOLED in verdicts else None)
 
 
 def _is_ndjson(request: web.BaseRequest, body: bytes) -> bool:

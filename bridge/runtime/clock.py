@@ -2,8 +2,6 @@
 
 import time
 from datetime import UTC, datetime
-from email.utils import formatdate
-from functools import lru_cache
 
 
 def now() -> datetime:
@@ -24,13 +22,3 @@ def monotonic() -> float:
 def rfc3339(ms: int) -> str:
     """Milliseconds since the epoch as RFC 3339 in UTC, with milliseconds: `2026-11-24T10:15:30.250Z`."""
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def http_date() -> str:
-    """The time as HTTP writes it (RFC 9110 section 5.6.7): `Tue, 24 Nov 2026 10:15:30 GMT`."""
-    return _http_date(int(time.time()))
-
-
-@lru_cache(maxsize=1)
-def _http_date(second: int) -> str:
-    return formatdate(second, usegmt=True)

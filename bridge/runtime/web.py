@@ -13,7 +13,6 @@ from typing import Any
 import orjson
 from aiohttp import hdrs, web
 
-from bridge.runtime.answers import JSON, NO_STORE
 from bridge.runtime.connections import Connections, Limits, Refusals, Site
 from bridge.runtime.logs import get_logger
 
@@ -69,11 +68,14 @@ def json_response(
     *,
     status: int = 200,
     headers: Mapping[str, str] | None = None,
-    content_type: str = JSON,
+    content_type: str = "application/json",
 ) -> web.Response:
     """A JSON answer; nothing of ours may be stored by a cache, since it holds personal data."""
     return web.Response(
-        body=orjson.dumps(data), status=status, headers={**NO_STORE, **(headers or {})}, content_type=content_type
+        body=orjson.dumps(data),
+        status=status,
+        headers={"Cache-Control": "no-store", **(headers or {})},
+        content_type=content_type,
     )
 
 

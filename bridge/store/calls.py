@@ -41,6 +41,11 @@ PAIRS_REMEMBERED = 8192
 """About 5 MB: more agents than one replica has at work in most places. The others' pairs are asked for."""
 
 
+TRIM_EVERY = 16
+"""Of so many ends of ours, one takes away what is too old among the calls that have ended."""
+_LIVE = "-"
+
+
 def redis_time() -> int:
     """0, which the scripts read as "take the server's clock": replicas' clocks may differ, Redis's is one."""
     return 0
@@ -130,7 +135,7 @@ class CallStore:
         self._keys, self._retention, self._now = keys, retention, server_time
         self._remembered: dict[Pair, _Remembered] = {}
         """The one used last stands last."""
-        self._writer, self._writes = token_hex(4), 0
+        self._writer, self._writes, self._ends = token_hex(4), 0, 0
         self._taker: Taker | None = None
         self._timers = {
             Timer.AGE: str(retention.age_ms),
@@ -229,16 +234,20 @@ class CallStore:
         ours = event.kind is EventKind.EXPIRED
         is_over = call.state in OVER
         # It can be compared with Cention from now on.
-        finished = is_over and decision.was not in OVER and call.has_errand
+        finished = int(is_over and decision.was not in OVER and call.has_errand)
+        if finished:
+            self._ends += 1
+            finished = 2 if self._ends % TRIM_EVERY == 0 else 1
         keys = self._keys.of_commit(pair, event.call_id, event.event_id)
         if index is not None:
             keys.append(index)
+        over_before = _LIVE if decision.was in LIVE else loaded.over
         args = [
-            self._now(), loaded.version, loaded.over, member(pair, event.call_id), str(pair),
+            self._now(), loaded.version, over_before, member(pair, event.call_id), str(pair),
             "live" if call.state in LIVE else "ended" if is_over else "hidden", value, over, call.started_at,
             self._timers[decision.timer], 0 if ours else keep.seen_ms, keep.ended_ms, keep.age_ms + keep.ended_ms,
             keep.timeline_entries, _entry(event, decision), int(ours), self._keys.delivery(shard_of(pair), ""),
-            lease_ms, int(finished),
+            lease_ms, finished,
         ]  # fmt: skip
         for effect in decision.effects:
             args += (effect.effect_id, dump_effect(effect), effect.after or "")

@@ -279,6 +279,7 @@ class EmbeddedRedis:
             *("--dir", str(self._place.data)),
             *("--daemonize", "no"),
             *("--appendonly", "yes", "--appendfsync", self._fsync),
+            *("--activerehashing", "no"),  # else growing stops everything for 2 ms, ten times a second
             *("--save", ""),  # the AOF is the one record; snapshots beside it double the writing and add nothing
             *("--maxmemory-policy", "noeviction"),  # a call must never make room for another
             *("--crash-log-enabled", "no"),  # a crash log prints the command at hand, and so call data

@@ -4,14 +4,14 @@
 -- KEYS  1 pair  2 ended  3 seen  4 timeline  5 lane  6 lanes  7 timers  8 active  9 waiting  10 parked  11 delivered
 --       12 errands  13 leases  14 finished  15 the call's index, where it has to be written and is on this server
 -- ARGV  1 now, ms (0: this server's clock)   2 version that the decision was made on, '' for none
---       3 the call as it was made on, if it is over, else ''   4 the call's member in timers, active and errands
+--       3 the call as it was made on, if it is over, else ''; - where it was live   4 the call's member in timers, active and errands
 --       5 the pair's name in lanes   6 where the call goes: live (listed), hidden (kept, not listed) or ended
 --       7 the pair's value after this   8 the call, if it is over   9 its start, ms
 --       10 timer: keep, clear or a number of ms from now   11 the mark's life, ms (0: no mark)
 --       12 an ended call's life, ms   13 a live timeline's life, ms   14 entries a timeline holds
 --       15 the timeline entry   16 1: only if the call's timer has run out   17 what delivery keys begin with
 --       18 lease of the first delivery, ms, if nothing is in its lane before it; 0: none is wanted
---       19 1: it ends here, and had an errand   20... id, effect, after of each delivery
+--       19 1 or 2: it ends here, and had an errand; 2: what is too old beside it goes   20... id, effect, after of each delivery
 -- Returns {'ok'}, {'leased', created}, or why nothing was done: {'duplicate'}, {'not_due'}, {'conflict', the
 -- pair's value, the call that is over}, each '' where there is none: the decision must be made again, on these.
 local now = tonumber(ARGV[1])
@@ -21,22 +21,25 @@ if now == 0 then
 end
 local member, place = ARGV[4], ARGV[6]
 
-if ARGV[11] ~= '0' and redis.call('EXISTS', KEYS[3]) == 1 then
+local marks = ARGV[11] ~= '0'
+if marks and not redis.call('SET', KEYS[3], '1', 'NX', 'PX', ARGV[11]) then
   redis.call('PEXPIRE', KEYS[3], ARGV[11])  -- a write: WAIT behind it then speaks for the first one too
   return {'duplicate'}
 end
 local held = redis.call('GET', KEYS[1])
--- Compared as well: it has a life of its own, and a pair that is forgotten has no version to tell of a change.
-local over = redis.call('HGET', KEYS[2], 'call')
-if (held and string.match(held, '^%S+') or '') ~= ARGV[2] or (over or '') ~= ARGV[3] then
+local same = (held and string.match(held, '^%S+') or '') == ARGV[2]
+-- Compared as well: it has a life of its own, and a pair that is forgotten has no version to tell of a change. Of a pair
+-- that is as it was, a call that was live is not over.
+local over = not (same and ARGV[3] == '-') and redis.call('HGET', KEYS[2], 'call')
+if not same or ARGV[3] ~= '-' and (over or '') ~= ARGV[3] then
+  if marks then redis.call('DEL', KEYS[3]) end
   return {'conflict', held or '', over or ''}
 end
-if ARGV[16] == '1' then
+if ARGV[16] == '1' then  -- an event of ours, which has no mark
   local due = redis.call('ZSCORE', KEYS[7], member)
   if not due or tonumber(due) > now then return {'not_due'} end
 end
 
-if ARGV[11] ~= '0' then redis.call('SET', KEYS[3], '1', 'PX', ARGV[11]) end
 if KEYS[15] then
   redis.call('HSET', KEYS[15], ARGV[5], '')
   redis.call('PEXPIRE', KEYS[15], ARGV[13])
@@ -58,10 +61,8 @@ if place == 'ended' then
   end
   redis.call('PEXPIRE', KEYS[2], ARGV[12])
   redis.call('ZREM', KEYS[8], member)
-  if ARGV[19] == '1' then
-    redis.call('ZADD', KEYS[14], now, member)
-    redis.call('ZREMRANGEBYSCORE', KEYS[14], '-inf', now - tonumber(ARGV[12]))
-  end
+  if ARGV[19] ~= '0' then redis.call('ZADD', KEYS[14], now, member) end
+  if ARGV[19] == '2' then redis.call('ZREMRANGEBYSCORE', KEYS[14], '-inf', now - tonumber(ARGV[12])) end
 else
   if over then
     -- A call that came back keeps the id of its first errand until it has another: the first's close may still wait.
@@ -85,18 +86,20 @@ redis.call('PEXPIRE', KEYS[4], place == 'ended' and ARGV[12] or ARGV[13])
 
 -- The first delivery as if it had been claimed (see claim.lua), where its lane is empty. The epoch is the version, which
 -- is of this write alone, as an epoch there is of one claim; and who asked knows it, even where this answer is lost.
-local leased = ARGV[18] ~= '0' and redis.call('EXISTS', KEYS[5]) == 0
+local leased = false
 for i = 20, #ARGV, 3 do
   local id, key = ARGV[i], ARGV[17] .. ARGV[i]
-  if redis.call('EXISTS', key) == 1 then
+  local length = redis.call('RPUSH', KEYS[5], id)
+  if i == 20 then leased = length == 1 and ARGV[18] ~= '0' end
+  local told = redis.call('HSET', key, 'effect', ARGV[i + 1], 'created', now, 'attempts', leased and i == 20 and 1 or 0,
+    'state', 'waiting', 'after', ARGV[i + 2])
+  if told < 5 then
     -- A PBX that counts its calls anew comes to ids that were used: nothing of the old delivery may cling to this one.
-    redis.call('DEL', key)
+    redis.call('HDEL', key, 'reason', 'due', 'doubt')
+    redis.call('PERSIST', key)
     redis.call('ZREM', KEYS[10], id)
     redis.call('ZREM', KEYS[11], id)
   end
-  redis.call('HSET', key, 'effect', ARGV[i + 1], 'created', now, 'attempts', leased and i == 20 and 1 or 0,
-    'state', 'waiting', 'after', ARGV[i + 2])
-  redis.call('RPUSH', KEYS[5], id)
   redis.call('ZADD', KEYS[9], now, id)
 end
 if leased then

@@ -70,10 +70,10 @@ if not again then
       end
     end
     if ARGV[17] ~= '' then
-      if redis.call('EXISTS', KEYS[7]) == 1 then
-        redis.call('HSET', KEYS[7], 'errand', ARGV[17])
-      elseif redis.call('ZSCORE', KEYS[11], ARGV[16]) then  -- every call that is not over has a timer
+      if redis.call('ZSCORE', KEYS[11], ARGV[16]) then  -- every call that is not over has a timer
         redis.call('HSET', KEYS[6], ARGV[16], ARGV[17])
+      elseif redis.call('EXISTS', KEYS[7]) == 1 then
+        redis.call('HSET', KEYS[7], 'errand', ARGV[17])
       end
       if ARGV[19] ~= '0' then
         redis.call('SET', ARGV[10] .. 'errand:' .. ARGV[17], ARGV[16], 'PX', ARGV[19])
