@@ -158,12 +158,14 @@ class CallStore:
     async def recall_or_load(self, event: CallEvent) -> Loaded:
         """As `recall`, but Redis is asked where what is remembered is most likely old.
 
-        That is where a call has gone on that nothing is remembered of: another replica took its start. A commit in vain
-        costs more than a question.
+        That is where a call has gone on that nothing is remembered of, since another replica took its start; and where
+        one begins while another is remembered as active, whose end another replica took, unless the agent has two. A
+        commit in vain costs more than a question.
         """
         loaded = self.recall(event)
-        unheard_of = event.call_id not in loaded.calls and event.kind not in (EventKind.STARTED, EventKind.HANDED_OVER)
-        return await self.load(event) if unheard_of else loaded
+        begins = event.kind in (EventKind.STARTED, EventKind.HANDED_OVER)
+        as_it_was = event.call_id in loaded.calls or (begins and not loaded.calls)
+        return loaded if as_it_was else await self.load(event)
 
     async def load(self, event: CallEvent) -> Loaded:
         """What a decision on `event` is made on."""

@@ -63,6 +63,10 @@ async def test_a_call_that_another_replica_began_is_asked_for_before_the_commit(
         assert await other.commit(end, loaded) is Commit.OK
         again = one.event(EventKind.ANSWERED)
         assert await one.calls.recall_or_load(again) == one.calls.recall(again), "it knows the call: the commit tells"
+        following = one.event(EventKind.STARTED, call_id="c-2", facts=INBOUND)
+        loaded = await one.calls.recall_or_load(following)
+        assert not loaded.calls, "it remembered c-1 as active"
+        assert await one.commit(following, loaded) is Commit.OK
 
 
 async def test_a_call_that_is_over_is_not_opened_again_where_its_pair_is_forgotten(redis: EmbeddedRedis) -> None:
