@@ -18,6 +18,7 @@ import random
 from collections import Counter
 from collections.abc import Coroutine, Iterable
 from functools import cache
+from itertools import cycle
 from typing import Any, Literal, Protocol
 
 from bridge.calls.effects import Effect, EffectKind
@@ -43,6 +44,8 @@ lanes must not hold up all others. Small against a backlog, and large against th
 _SHARE = 4
 """Places given away at a time while lanes wait for one: of many at once, each shard would get as many, however few
 lanes it has."""
+_POLL_PARTS = 4
+"""In so many parts the shards are polled: all at once, they would hold up what comes meanwhile for a millisecond."""
 _HOLD_SPREAD = 0.25  # of a hold's length: lanes that rest together do not come back together
 _GIVEN_BACK = NextStep(Settlement.HOLD, reason="the service was told to stop")
 _NOT_TOLD = NextStep(Settlement.HOLD, reason="whether it was leased with its commit was not known")
@@ -84,6 +87,7 @@ class Worker:
         unknown: Literal["retry", "lookup", "park"] = "retry",
     ) -> None:
         self._outbox, self._dispatcher, self._schedule, self._metrics = outbox, dispatcher, schedule, metrics
+        self._attempts_of = cache(metrics.attempts.labels)
         self._rate, self._parks_unknown = rate, unknown == "park"
         self._concurrency, self._poll_s = concurrency, poll_s
         self._begin_within_s = lease_s - attempt_timeout_s
@@ -140,11 +144,11 @@ class Worker:
 
     async def run(self) -> None:
         """Works until `drain`."""
-        next_poll = monotonic()
+        next_poll, parts = monotonic(), cycle(range(_POLL_PARTS))
         while not self._stopping:
             if monotonic() >= next_poll:
-                self._due.update(range(SHARDS))
-                next_poll = monotonic() + self._poll_s
+                self._due.update(range(next(parts), SHARDS, _POLL_PARTS))
+                next_poll = monotonic() + self._poll_s / _POLL_PARTS
             try:
                 await self._claim()
             except StoreUnavailable as error:
@@ -280,7 +284,7 @@ class Worker:
     def _observe(self, delivery: Delivery, outcome: Outcome, step: NextStep, took_s: float, age_s: float) -> None:
         effect, name = delivery.effect, outcome_name(outcome)
         if effect.kind is not EffectKind.HAND_OVER:
-            self._metrics.attempts.labels(effect.kind, name).inc()
+            self._attempts_of(effect.kind, name).inc()
             self._metrics.attempt_seconds.observe(took_s)
         if step.settlement is Settlement.DELIVERED:
             self._metrics.delivery_seconds.observe(age_s)

@@ -14,9 +14,8 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def monotonic() -> float:
-    """Seconds on a clock that never goes back; only differences mean anything."""
-    return time.monotonic()
+monotonic = time.monotonic
+"""Seconds on a clock that never goes back; only differences mean anything."""
 
 
 def rfc3339(ms: int) -> str:

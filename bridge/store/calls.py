@@ -37,8 +37,8 @@ from bridge.store.records import (
 
 ServerTime = Callable[[], int]
 
-PAIRS_REMEMBERED = 8192
-"""About 5 MB: more agents than one replica has at work in most places. The others' pairs are asked for."""
+PAIRS_REMEMBERED = 4096
+"""About 8 MB: more agents than one replica has at work in most places. The others' pairs are asked for."""
 
 
 TRIM_EVERY = 16

@@ -53,7 +53,7 @@ WAITING, PARKED, DELIVERED = "waiting", "parked", "delivered"
 CALLBACKS = "callbacks"
 
 
-@lru_cache(maxsize=8192)  # asked several times an event; about as many pairs as the store remembers
+@lru_cache(maxsize=4096)  # asked several times an event; about as many pairs as the store remembers
 def shard_of(pair: Pair) -> int:
     """The pair's shard, 0 to `SHARDS` - 1."""
     return crc32(str(pair).encode()) % SHARDS
