@@ -17,33 +17,35 @@ if now == 0 then
 end
 -- Where memory is full, Redis refuses a script whose first write needs some. What is delivered makes room.
 redis.call('HDEL', KEYS[2], '')
-local out = {0}
+local out, epoch = {0}, nil
 for _, lane in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])) do
   local id = redis.pcall('LINDEX', ARGV[5] .. 'lane:' .. lane, 0)
   local key = type(id) == 'string' and ARGV[5] .. 'delivery:' .. id
-  local after = key and redis.pcall('HGET', key, 'after')
-  if type(id) == 'table' or type(after) == 'table' then
+  local held = key and redis.pcall('HMGET', key, 'after', 'effect', 'created', 'doubt')
+  if type(id) == 'table' or held and held.err then
     -- An error: a cluster is moving the slot, and what this lane needs is at its new node already. Due again there.
     redis.call('ZADD', KEYS[1], now + tonumber(ARGV[3]), lane)
   elseif not id then
     redis.call('ZREM', KEYS[1], lane)
     redis.call('HDEL', KEYS[2], lane)
+  elseif held[1] and held[1] ~= '' then
+    redis.call('ZADD', KEYS[1], now + tonumber(ARGV[4]), lane)
+    redis.call('HDEL', KEYS[2], lane)
   else
-    if after and after ~= '' then
-      redis.call('ZADD', KEYS[1], now + tonumber(ARGV[4]), lane)
-      redis.call('HDEL', KEYS[2], lane)
-    else
-      if redis.call('HEXISTS', KEYS[2], lane) == 1 then redis.call('HSET', key, 'doubt', '1') end
-      -- The word, since a failover can take the counter back: a lease that was lost with it is not this one.
-      local epoch = redis.call('INCR', KEYS[3]) .. '-' .. ARGV[6]
-      redis.call('HSET', KEYS[2], lane, epoch)
-      redis.call('ZADD', KEYS[1], now + tonumber(ARGV[3]), lane)
-      local attempts = redis.call('HINCRBY', key, 'attempts', 1)
-      local held = redis.call('HMGET', key, 'effect', 'created', 'doubt')
-      local created = tonumber(held[2] or now)
-      for _, value in ipairs({lane, epoch, id, held[1] or '', attempts, created, held[3] or '0', now - created}) do
-        out[#out + 1] = value
-      end
+    local doubt = held[4] or '0'
+    if redis.call('HEXISTS', KEYS[2], lane) == 1 then
+      redis.call('HSET', key, 'doubt', '1')
+      doubt = '1'
+    end
+    -- One of all lanes of this claim. The word, since a failover can take the counter back: a lease that was lost with it
+    -- is not this one.
+    epoch = epoch or redis.call('INCR', KEYS[3]) .. '-' .. ARGV[6]
+    redis.call('HSET', KEYS[2], lane, epoch)
+    redis.call('ZADD', KEYS[1], now + tonumber(ARGV[3]), lane)
+    local attempts = redis.call('HINCRBY', key, 'attempts', 1)
+    local created = tonumber(held[3] or now)
+    for _, value in ipairs({lane, epoch, id, held[2] or '', attempts, created, doubt, now - created}) do
+      out[#out + 1] = value
     end
   end
 end
