@@ -288,6 +288,27 @@ async def test_a_pbx_that_counts_its_calls_anew_finds_nothing_of_the_old_ones(re
         assert (await store.delivery(again))["state"] == "waiting"
 
 
+async def test_a_delivery_whose_id_came_before_is_not_trimmed_as_the_old_one(redis: EmbeddedRedis) -> None:
+    """All of the first call of that name is over its time; only the list of what was delivered still has it."""
+    async with bench(redis.url, delivered_per_shard=1) as store:
+        (opening,) = await store.start(call_id="1")
+        await deliver(store)
+        await store.end(call_id="1")
+        await deliver(store)
+        await store.raw("DEL", store.keys.ended(A, "1"))
+        await store.raw("DEL", store.keys.delivery(shard_of(A), opening.effect_id))
+        store.now += store.retention.ended_ms
+        (again,) = await store.start(call_id="1")
+        assert again.effect_id == opening.effect_id
+        others = [pair for number in range(100) if shard_of(pair := Pair(1, number)) == shard_of(A)][:3]
+        for other in others:
+            await store.start(other, "c-9")
+        for delivery in (await store.claim()).values():
+            if delivery.effect.pair in others:
+                await store.outbox.settle(delivery, Settlement.DELIVERED)
+        assert (await store.delivery(again))["state"] == "waiting"
+
+
 @pytest.mark.parametrize("call_id", ["a:b:c", "{7}", "x y/ü%*?[", "1:2"])
 async def test_a_calls_id_may_be_anything(redis: EmbeddedRedis, call_id: str) -> None:
     async with bench(redis.url) as store:

@@ -93,13 +93,13 @@ for i = 20, #ARGV, 3 do
   if i == 20 then leased = length == 1 and ARGV[18] ~= '0' end
   local told = redis.call('HSET', key, 'effect', ARGV[i + 1], 'created', now, 'attempts', leased and i == 20 and 1 or 0,
     'state', 'waiting', 'after', ARGV[i + 2])
+  -- A PBX that counts its calls anew comes to ids that were used: nothing of the old delivery may cling to this one.
   if told < 5 then
-    -- A PBX that counts its calls anew comes to ids that were used: nothing of the old delivery may cling to this one.
     redis.call('HDEL', key, 'reason', 'due', 'doubt')
     redis.call('PERSIST', key)
     redis.call('ZREM', KEYS[10], id)
-    redis.call('ZREM', KEYS[11], id)
   end
+  redis.call('ZREM', KEYS[11], id)  -- where the old one stands longer than its hash, which goes by age
   redis.call('ZADD', KEYS[9], now, id)
 end
 if leased then
