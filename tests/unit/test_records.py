@@ -57,6 +57,7 @@ effects = st.builds(
     pair=pairs,
     at=times,
     facts=facts,
+    started_at=times,
     reason=st.sampled_from(["event", "swept", "orphan", "late_link"]),
     target=st.none() | pairs,
     after=st.none() | text,
