@@ -22,7 +22,11 @@ end
 local member, place = ARGV[4], ARGV[6]
 
 local marks = ARGV[11] ~= '0'
-if marks and not redis.call('SET', KEYS[3], '1', 'NX', 'PX', ARGV[11]) then
+local marked = not marks or redis.pcall('SET', KEYS[3], '1', 'NX', 'PX', ARGV[11])
+local refused = type(marked) == 'table' and marked.err
+-- Where memory is full, nothing is done, but of what was done before it is still told: lanes go on by it.
+if refused and redis.call('EXISTS', KEYS[3]) == 0 then return marked end
+if refused or not marked then
   redis.call('PEXPIRE', KEYS[3], ARGV[11])  -- a write: WAIT behind it then speaks for the first one too
   return {'duplicate'}
 end
