@@ -15,6 +15,8 @@ from enum import StrEnum
 from secrets import token_hex
 from typing import Any, NamedTuple
 
+from redis.exceptions import ClusterCrossSlotError
+
 from bridge.calls.decide import Decision
 from bridge.calls.events import CallEvent, EventKind, Pair
 from bridge.calls.state import LIVE, OVER, Call, Timer
@@ -205,17 +207,24 @@ class CallStore:
         began, lease_ms = monotonic(), self._offered(event, decision)
         leased: Delivery | None = None
         lost: Delivery | None = None
+        said, told = "", []
         try:
             script = self._script(event, loaded, decision, dump_pair(version, held), over, lease_ms, index)
             said, *told = await self._ask(script, promised=True)
             if said == Commit.LEASED:
                 leased = Delivery(decision.effects[0], version, 1, int(told[0]), leased_at=began)
+        except ClusterCrossSlotError:
+            if index is None:
+                raise
+            self._spread = True  # a cluster behind one name: it tells us only so, before it runs anything
         except StoreUnavailable:
             if lease_ms:
                 lost = Delivery(decision.effects[0], version, 1, now_ms(), leased_at=began)
             raise
         finally:
             self._hand_over(leased, lost, lease_ms)
+        if not said:
+            return await self.commit(event, loaded, decision)
         if said == Commit.CONFLICT:
             self._heard(event, *told)
         elif said in (Commit.OK, Commit.LEASED):

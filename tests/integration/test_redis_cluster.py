@@ -157,6 +157,15 @@ class _Moved:
         assert self.told == self.accepted
 
 
+async def test_a_cluster_behind_one_name_is_told_by_its_refusal(tmp_path: Path) -> None:
+    async with cluster(tmp_path, masters=1) as nodes, bench(nodes[0].url) as store:
+        for call_id in ("c-1", "c-2"):
+            await store.start(A, call_id)
+            history = await store.reads.history(call_id)
+            assert history is not None
+            assert len(history.legs) == 1
+
+
 async def test_a_slot_that_is_being_moved_settles_an_attempt_wholly_or_not(tmp_path: Path) -> None:
     """All that a settle looks at is there yet, but what leads from the errand's id is new: that would go elsewhere."""
     async with cluster(tmp_path, masters=2) as nodes, bench(cluster_url(nodes[:1]), errand_ms=60_000) as store:
