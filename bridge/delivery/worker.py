@@ -390,8 +390,9 @@ def _entry(delivery: Delivery, step: NextStep, outcome: Outcome, took_s: float) 
         entry["status"] = outcome.status
     if not isinstance(outcome, Delivered):
         entry["answer"] = outcome.reason
-    elif outcome.errand_id:
-        entry["errandId"] = outcome.errand_id
+    else:
+        if outcome.errand_id:
+            entry["errandId"] = outcome.errand_id
         if outcome.found:
             entry["found"] = True
     return entry

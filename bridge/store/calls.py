@@ -15,6 +15,8 @@ from enum import StrEnum
 from secrets import token_hex
 from typing import Any, NamedTuple
 
+from redis.exceptions import ClusterCrossSlotError
+
 from bridge.calls.decide import Decision
 from bridge.calls.events import CallEvent, EventKind, Pair
 from bridge.calls.state import LIVE, OVER, Call, Timer
@@ -38,11 +40,11 @@ from bridge.store.records import (
 ServerTime = Callable[[], int]
 
 PAIRS_REMEMBERED = 4096
-"""About 8 MB: more agents than one replica has at work in most places. The others' pairs are asked for."""
+"""About 10 MB: more agents than one replica has at work in most places. The others' pairs are asked for."""
 
 
 TRIM_EVERY = 16
-"""Of so many ends of ours, one takes away what is too old among the calls that have ended."""
+"""Of so many ends of ours in a shard, one takes away what is too old among its calls that have ended."""
 _LIVE = "-"
 
 
@@ -135,7 +137,7 @@ class CallStore:
         self._keys, self._retention, self._now = keys, retention, server_time
         self._remembered: dict[Pair, _Remembered] = {}
         """The one used last stands last."""
-        self._writer, self._writes, self._ends = token_hex(4), 0, 0
+        self._writer, self._writes, self._ends = token_hex(4), 0, [0] * SHARDS
         self._taker: Taker | None = None
         self._timers = {
             Timer.AGE: str(retention.age_ms),
@@ -205,17 +207,24 @@ class CallStore:
         began, lease_ms = monotonic(), self._offered(event, decision)
         leased: Delivery | None = None
         lost: Delivery | None = None
+        said, told = "", []
         try:
             script = self._script(event, loaded, decision, dump_pair(version, held), over, lease_ms, index)
             said, *told = await self._ask(script, promised=True)
             if said == Commit.LEASED:
                 leased = Delivery(decision.effects[0], version, 1, int(told[0]), leased_at=began)
+        except ClusterCrossSlotError:
+            if index is None:
+                raise
+            self._spread = True  # a cluster behind one name: it tells us only so, before it runs anything
         except StoreUnavailable:
             if lease_ms:
                 lost = Delivery(decision.effects[0], version, 1, now_ms(), leased_at=began)
             raise
         finally:
             self._hand_over(leased, lost, lease_ms)
+        if not said:
+            return await self.commit(event, loaded, decision)
         if said == Commit.CONFLICT:
             self._heard(event, *told)
         elif said in (Commit.OK, Commit.LEASED):
@@ -233,13 +242,15 @@ class CallStore:
         index: str | None,
     ) -> Command:
         keep, call, pair = self._retention, decision.call, event.pair
+        shard = shard_of(pair)
         ours = event.kind is EventKind.EXPIRED
         is_over = call.state in OVER
         # It can be compared with Cention from now on.
         finished = int(is_over and decision.was not in OVER and call.has_errand)
         if finished:
-            self._ends += 1
-            finished = 2 if self._ends % TRIM_EVERY == 0 else 1
+            # Each shard counts for itself: agents whose turns come round would have the same ones trimmed every time.
+            self._ends[shard] += 1
+            finished = 2 if self._ends[shard] % TRIM_EVERY == 0 else 1
         keys = self._keys.of_commit(pair, event.call_id, event.event_id)
         if index is not None:
             keys.append(index)
@@ -248,7 +259,7 @@ class CallStore:
             self._now(), loaded.version, over_before, member(pair, event.call_id), str(pair),
             "live" if call.state in LIVE else "ended" if is_over else "hidden", value, over, call.started_at,
             self._timers[decision.timer], 0 if ours else keep.seen_ms, keep.ended_ms, keep.age_ms + keep.ended_ms,
-            keep.timeline_entries, _entry(event, decision), int(ours), self._keys.delivery(shard_of(pair), ""),
+            keep.timeline_entries, _entry(event, decision), int(ours), self._keys.delivery(shard, ""),
             lease_ms, finished,
         ]  # fmt: skip
         for effect in decision.effects:

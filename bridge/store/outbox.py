@@ -106,14 +106,17 @@ class Outbox:
         effect, keep = delivery.effect, self._retention
         pair, call_id = effect.pair, effect.call_id
         written = b"" if entry is None else dump_entry({"at": now_ms(), **entry})
-        found_by = keep.errand_ms if errand_id and _ERRAND_ID.fullmatch(errand_id) else 0
+        keys, shard = self._keys.of_settle(pair, call_id, effect.effect_id), shard_of(pair)
+        if keep.errand_ms and errand_id and _ERRAND_ID.fullmatch(errand_id):
+            # Named, so that a cluster which is moving the slot refuses the whole script, and not this one write in it.
+            keys.append(self._keys.errand(shard, int(errand_id)))
         script = SCRIPTS["settle"].call(
-            self._keys.of_settle(pair, call_id, effect.effect_id),
+            keys,
             [
                 self._now(), str(pair), delivery.epoch, effect.effect_id, settlement, wait_ms, self._lease_ms,
-                HAND_OVER_WAIT_MS, int(go_on), self._keys.shard(shard_of(pair)), reason, written,
+                HAND_OVER_WAIT_MS, int(go_on), self._keys.shard(shard), reason, written,
                 keep.timeline_entries, keep.ended_ms, keep.delivered_per_shard, member(pair, call_id), errand_id or "",
-                int(in_doubt), found_by,
+                int(in_doubt), keep.errand_ms,
             ],
         )  # fmt: skip
         answer = await self._ask(script, promised=True)

@@ -49,7 +49,7 @@ class Packer:
             raise ValueError("packed by another version")
         try:
             return self._decompress(data[1:])
-        except zstd.ZstdError as error:
+        except (zstd.ZstdError, MemoryError) as error:  # a length that is broken may be any
             raise ValueError(f"packed data is broken: {error}") from None
 
 

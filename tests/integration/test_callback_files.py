@@ -11,6 +11,7 @@ from bridge.store.callbacks import CallbackRetention, CallbackStore
 from bridge.store.connection import Connection
 from bridge.store.embedded import EmbeddedRedis
 from bridge.store.keys import CallbackKeys, Keys
+from bridge.store.records import load_entry
 from tests.e2e.support import eventually, inbound, post
 from tests.integration.callback_support import (
     FETCHING,
@@ -174,6 +175,9 @@ async def test_a_file_that_was_stored_is_not_asked_for_again_when_its_reader_too
         await store.keep_file(place.shard, answer["callbackId"], "c3_response_attachments-1", {"size": 7})
         (listed,) = await it.settled("delivered")
         assert listed["files"][0]["size"] == 7
+        (timelines,) = await connection.run(("KEYS", "aventa:callback:*:timeline:*"))
+        (entries,) = await connection.run(*(("LRANGE", timeline, 0, -1) for timeline in timelines))
+        assert load_entry(entries[-1])["found"] is True
         await connection.close()
 
 

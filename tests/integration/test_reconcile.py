@@ -21,7 +21,7 @@ from bridge.runtime.metrics import Metrics
 from bridge.store.calls import TRIM_EVERY
 from bridge.store.deliveries import Settlement
 from bridge.store.embedded import EmbeddedRedis
-from bridge.store.keys import FINISHED, parse_member, shard_of
+from bridge.store.keys import FINISHED, member, parse_member, shard_of
 from bridge.store.turns import Progress, Turns
 from tests.e2e.support import eventually
 from tests.integration.cention_support import cention
@@ -318,6 +318,20 @@ async def test_an_ended_call_that_is_forgotten_is_not_listed_for_good(redis: Emb
             await it.ended(call_id)
         places = await it.store.raw("ZRANGE", it.store.keys.of_shard(shard_of(A), FINISHED), 0, -1)
         assert sorted(parse_member(place)[1] for place in places) == sorted(new)
+
+
+async def test_agents_whose_calls_end_in_turn_leave_nothing_listed_for_good(redis: EmbeddedRedis) -> None:
+    async with world(redis) as it:
+        other = next(pair for number in range(100) if shard_of(pair := Pair(1, number)) != shard_of(A))
+        for pair in (A, other):
+            await it.ended("old", pair)
+        it.store.now += it.store.retention.ended_ms + 1
+        for number in range(TRIM_EVERY):
+            for pair in (A, other):
+                await it.ended(f"new-{number}", pair)
+        for pair in (A, other):
+            key = it.store.keys.of_shard(shard_of(pair), FINISHED)
+            assert await it.store.raw("ZSCORE", key, member(pair, "old")) is None
 
 
 async def test_one_replica_a_turn_compares_and_all_show_what_was_found(redis: EmbeddedRedis) -> None:

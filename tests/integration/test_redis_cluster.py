@@ -14,7 +14,7 @@ from bridge.calls.events import CallEvent, EventKind, Pair
 from bridge.store.calls import Commit
 from bridge.store.deliveries import Delivery, Settlement
 from bridge.store.errors import StoreUnavailable
-from bridge.store.keys import EPOCH, LANES, LEASES, SHARDS, WAITING, Keys, shard_of
+from bridge.store.keys import EPOCH, LANES, LEASES, SHARDS, WAITING, Keys, member, shard_of
 from tests.e2e.support import eventually
 from tests.fakes.redis_servers import RedisServer, cluster, cluster_url, move_slot, server, until_settled
 from tests.integration.redis_support import connected
@@ -155,6 +155,44 @@ class _Moved:
             claimed = (await self.store.claim(10, [shard])).values()
             self._tell(delivery for delivery in claimed if delivery.effect.pair in self.pairs)
         assert self.told == self.accepted
+
+
+async def test_a_cluster_behind_one_name_is_told_by_its_refusal(tmp_path: Path) -> None:
+    async with cluster(tmp_path, masters=1) as nodes, bench(nodes[0].url) as store:
+        for call_id in ("c-1", "c-2"):
+            await store.start(A, call_id)
+            history = await store.reads.history(call_id)
+            assert history is not None
+            assert len(history.legs) == 1
+
+
+async def test_a_slot_that_is_being_moved_settles_an_attempt_wholly_or_not(tmp_path: Path) -> None:
+    """All that a settle looks at is there yet, but what leads from the errand's id is new: that would go elsewhere."""
+    async with cluster(tmp_path, masters=2) as nodes, bench(cluster_url(nodes[:1]), errand_ms=60_000) as store:
+        shard = next(shard for shard in range(SHARDS) if owner(nodes, slot_of(shard)) == 0)
+        ours, *others = PAIRS_BY_SHARD[shard][:4]
+        for pair in (ours, *others):
+            await store.start(pair, "c-1")
+        await store.end(ours, "c-1")
+        claimed = await store.claim(10, [shard])
+        ways = (Settlement.PARKED, None), (Settlement.DELIVERED, "7")
+        for pair, (settlement, errand) in zip(others, ways, strict=False):
+            await store.outbox.settle(claimed[pair], settlement, errand_id=errand)
+        timeline, lane = store.keys.timeline(ours, "c-1"), await store.lane(ours)
+        before = await store.raw("LRANGE", timeline, 0, -1)
+        # As at the beginning of a move, before any key is gone.
+        await nodes[1].ask("CLUSTER", "SETSLOT", slot_of(shard), "IMPORTING", await nodes[0].ask("CLUSTER", "MYID"))
+        await nodes[0].ask("CLUSTER", "SETSLOT", slot_of(shard), "MIGRATING", await nodes[1].ask("CLUSTER", "MYID"))
+        with pytest.raises(StoreUnavailable):
+            await store.outbox.settle(
+                claimed[ours], Settlement.DELIVERED, errand_id="8", entry={"outcome": "delivered"}
+            )
+        await nodes[0].ask("CLUSTER", "SETSLOT", slot_of(shard), "STABLE")
+        assert await store.raw("LRANGE", timeline, 0, -1) == before
+        assert await store.lane(ours) == lane
+        following = await store.outbox.settle(claimed[ours], Settlement.DELIVERED, errand_id="8")
+        assert following is not None
+        assert await store.raw("GET", store.keys.errand(shard, 8)) == member(ours, "c-1")
 
 
 @pytest.mark.ci

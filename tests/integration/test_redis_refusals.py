@@ -20,7 +20,7 @@ from bridge.store.connection import Connection, Durability
 from bridge.store.deliveries import Settlement
 from bridge.store.errors import StoreUnavailable
 from bridge.store.inspection import inspect
-from tests.e2e.support import ended, eventually, inbound, outbound, post
+from tests.e2e.support import ended, event, eventually, inbound, outbound, post
 from tests.fakes.redis_servers import RedisServer, newest, replicated, server
 from tests.integration.redis_support import (
     PAIR,
@@ -156,6 +156,19 @@ async def test_what_waits_is_delivered_while_memory_is_full(master: RedisServer,
         await until_ready(it, http)
         assert await post(http, it.intake_url, inbound("late", PAIR)) == 202
         assert len(await delivered(it, 21)) == 21, "nothing of it was told twice"
+
+
+async def test_a_transfer_goes_on_while_memory_is_full(master: RedisServer, tmp_path: Path) -> None:
+    async with service(tmp_path, master.url, delivery__schedule_s=[0.2], delivery__breaker_open_s=0.2) as (it, http):
+        assert it.sandbox is not None
+        it.sandbox.set_faults([{"endpoint": "*", "status": 503}])
+        passed_on = event("transferred", "c-1", PAIR, 3, transferredTo={"deviceId": 1000, "extensionId": 7})
+        for each in (inbound("c-1", PAIR), passed_on):
+            assert await post(http, it.intake_url, each) == 202
+        await master.ask("CONFIG", "SET", "maxmemory", 1)
+        assert await post(http, it.intake_url, passed_on) == 200, "it was taken before: there is nothing to write"
+        it.sandbox.set_faults([])
+        assert len(await delivered(it, 3)) == 3, "the old agent's opening and end, the new one's opening"
 
 
 async def test_a_server_without_its_replicas_takes_no_events(tmp_path: Path) -> None:

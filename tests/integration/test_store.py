@@ -11,7 +11,7 @@ from bridge.pipeline import Pipeline
 from bridge.store.calls import Commit
 from bridge.store.deliveries import Settlement
 from bridge.store.embedded import EmbeddedRedis
-from bridge.store.keys import ACTIVE, TIMERS, shard_of
+from bridge.store.keys import ACTIVE, ERRANDS, TIMERS, shard_of
 from tests.fakes.logs import captured
 from tests.integration.store_support import (
     AGE_MS,
@@ -58,6 +58,16 @@ async def test_an_event_is_committed_once_whoever_loaded_it_before(redis: Embedd
         assert await store.commit(event, loaded[1]) is Commit.DUPLICATE
         assert (await store.calls.load(event)).seen
         assert await everything(store.connection) == before
+
+
+async def test_a_repetition_is_written_down_so_that_replicas_can_be_waited_for(redis: EmbeddedRedis) -> None:
+    async with bench(redis.url) as store:
+        event = store.event(EventKind.STARTED, facts=INBOUND)
+        await store.take(event)
+        mark = store.keys.seen(A, event.event_id)
+        await store.raw("PEXPIRE", mark, 30_000)
+        assert await decided(store, event) is Commit.DUPLICATE
+        assert await store.raw("PTTL", mark) > 30_000
 
 
 async def test_many_that_commit_one_event_at_once_commit_it_once(redis: EmbeddedRedis) -> None:
@@ -138,6 +148,15 @@ async def test_a_timeline_keeps_the_newest_entries(redis: EmbeddedRedis) -> None
 # Timers
 
 
+async def test_a_timeline_that_begins_anew_with_an_attempt_ends_too(redis: EmbeddedRedis) -> None:
+    async with bench(redis.url) as store:
+        await store.start()
+        timeline = store.keys.timeline(A, "c-1")
+        await store.raw("DEL", timeline)  # Cention was away for longer than it lives
+        await store.outbox.settle((await store.claim())[A], Settlement.DELIVERED, entry={"outcome": "delivered"})
+        assert await store.raw("PTTL", timeline) > 0
+
+
 async def test_a_live_call_expires_when_it_is_too_old_and_not_before(redis: EmbeddedRedis) -> None:
     async with bench(redis.url) as store:
         await store.start()
@@ -211,6 +230,7 @@ async def test_an_errands_id_is_kept_with_the_active_call_and_goes_with_it(redis
         assert [read.errand_id for read in await store.reads.pair(A)] == ["511055"]
         await store.end()
         assert await store.outbox.errand_id(A, "c-1") == "511055"
+        assert await store.raw("HLEN", store.keys.of_shard(shard_of(A), ERRANDS)) == 0, "of active calls"
         history = await store.reads.history("c-1")
         assert history is not None
         assert history.legs[0].errand_id == "511055"
@@ -246,6 +266,7 @@ async def test_a_call_that_comes_back_can_still_close_its_first_errand(redis: Em
         head = (await store.claim())[A]
         assert head.effect.kind is EffectKind.CLOSE_ERRAND
         assert await store.outbox.errand_id(A, "c-1") == "511055"
+        assert await store.raw("EXISTS", store.keys.ended(A, "c-1")) == 0, "it is live, and not over as well"
 
 
 # What comes again after it was forgotten
@@ -285,6 +306,27 @@ async def test_a_pbx_that_counts_its_calls_anew_finds_nothing_of_the_old_ones(re
         claimed = await store.claim()
         await store.outbox.settle(claimed[other], Settlement.DELIVERED)
         assert claimed[A].effect == again
+        assert (await store.delivery(again))["state"] == "waiting"
+
+
+async def test_a_delivery_whose_id_came_before_is_not_trimmed_as_the_old_one(redis: EmbeddedRedis) -> None:
+    """All of the first call of that name is over its time; only the list of what was delivered still has it."""
+    async with bench(redis.url, delivered_per_shard=1) as store:
+        (opening,) = await store.start(call_id="1")
+        await deliver(store)
+        await store.end(call_id="1")
+        await deliver(store)
+        await store.raw("DEL", store.keys.ended(A, "1"))
+        await store.raw("DEL", store.keys.delivery(shard_of(A), opening.effect_id))
+        store.now += store.retention.ended_ms
+        (again,) = await store.start(call_id="1")
+        assert again.effect_id == opening.effect_id
+        others = [pair for number in range(100) if shard_of(pair := Pair(1, number)) == shard_of(A)][:3]
+        for other in others:
+            await store.start(other, "c-9")
+        for delivery in (await store.claim()).values():
+            if delivery.effect.pair in others:
+                await store.outbox.settle(delivery, Settlement.DELIVERED)
         assert (await store.delivery(again))["state"] == "waiting"
 
 

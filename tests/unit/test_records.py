@@ -87,7 +87,17 @@ def test_what_is_packed_comes_back(raw: bytes) -> None:
     assert unpack(as_read(pack(raw))) == raw
 
 
-@pytest.mark.parametrize("packed", ["", "{}", "\x01abc", "\x02", "\x02not packed at all"])
+@pytest.mark.parametrize(
+    "packed",
+    [
+        "",
+        "{}",
+        "\x01abc",
+        "\x02",
+        "\x02not packed at all",
+        as_read(b"\x02\xe0" + (2**62).to_bytes(8, "little") + b"\1\0\0"),
+    ],
+)
 def test_what_was_not_packed_here_is_an_error(packed: str) -> None:
     with pytest.raises(ValueError, match="packed"):
         unpack(packed)

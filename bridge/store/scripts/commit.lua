@@ -22,7 +22,8 @@ end
 local member, place = ARGV[4], ARGV[6]
 
 local marks = ARGV[11] ~= '0'
-if marks and not redis.call('SET', KEYS[3], '1', 'NX', 'PX', ARGV[11]) then
+-- Looked at before anything that needs memory: of what was done before, a full Redis still tells, and lanes go on by it.
+if marks and redis.call('EXISTS', KEYS[3]) == 1 then
   redis.call('PEXPIRE', KEYS[3], ARGV[11])  -- a write: WAIT behind it then speaks for the first one too
   return {'duplicate'}
 end
@@ -32,14 +33,14 @@ local same = (held and string.match(held, '^%S+') or '') == ARGV[2]
 -- that is as it was, a call that was live is not over.
 local over = not (same and ARGV[3] == '-') and redis.call('HGET', KEYS[2], 'call')
 if not same or ARGV[3] ~= '-' and (over or '') ~= ARGV[3] then
-  if marks then redis.call('DEL', KEYS[3]) end
   return {'conflict', held or '', over or ''}
 end
-if ARGV[16] == '1' then  -- an event of ours, which has no mark
+if ARGV[16] == '1' then
   local due = redis.call('ZSCORE', KEYS[7], member)
   if not due or tonumber(due) > now then return {'not_due'} end
 end
 
+if marks then redis.call('SET', KEYS[3], '1', 'PX', ARGV[11]) end
 if KEYS[15] then
   redis.call('HSET', KEYS[15], ARGV[5], '')
   redis.call('PEXPIRE', KEYS[15], ARGV[13])
@@ -93,13 +94,13 @@ for i = 20, #ARGV, 3 do
   if i == 20 then leased = length == 1 and ARGV[18] ~= '0' end
   local told = redis.call('HSET', key, 'effect', ARGV[i + 1], 'created', now, 'attempts', leased and i == 20 and 1 or 0,
     'state', 'waiting', 'after', ARGV[i + 2])
+  -- A PBX that counts its calls anew comes to ids that were used: nothing of the old delivery may cling to this one.
   if told < 5 then
-    -- A PBX that counts its calls anew comes to ids that were used: nothing of the old delivery may cling to this one.
     redis.call('HDEL', key, 'reason', 'due', 'doubt')
     redis.call('PERSIST', key)
     redis.call('ZREM', KEYS[10], id)
-    redis.call('ZREM', KEYS[11], id)
   end
+  redis.call('ZREM', KEYS[11], id)  -- where the old one stands longer than its hash, which goes by age
   redis.call('ZADD', KEYS[9], now, id)
 end
 if leased then

@@ -9,6 +9,8 @@ if now == 0 then
   local t = redis.call('TIME')
   now = t[1] * 1000 + math.floor(t[2] / 1000)
 end
+-- Where memory is full, Redis refuses a script whose first write needs some. What is delivered makes room.
+redis.call('HDEL', KEYS[2], '')
 for place, id in ipairs(redis.call('LRANGE', KEYS[3], 0, -1)) do
   if redis.call('HGET', ARGV[4] .. id, 'after') == ARGV[2] then
     redis.call('HSET', ARGV[4] .. id, 'after', '')

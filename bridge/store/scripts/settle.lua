@@ -2,13 +2,13 @@
 -- Source: architecture, "Lanes": "Every settle checks the epoch".
 --
 -- KEYS  1 lanes  2 leases  3 lane  4 delivery  5 timeline  6 errands  7 ended  8 waiting  9 parked  10 delivered
---       11 timers
+--       11 timers   12 what leads from the errand's id to its call, where it does
 -- ARGV  1 now, ms (0: this server's clock)   2 the pair's name in lanes   3 epoch   4 delivery id
 --       5 delivered, parked, retry (later, counted) or hold (later, not counted)   6 wait before that, ms
 --       7 lease, ms   8 wait for a hand-over, ms   9 1: go on with the lane   10 what the shard's keys begin with
 --       11 reason   12 timeline entry or ''   13 entries a timeline holds   14 life of what is over, ms
 --       15 delivered ones kept, at least   16 the call's member in errands   17 errand id or ''
---       18 1: an attempt may have been carried out, else 0   19 how long an errand's id leads to its call, ms (0: it does not)
+--       18 1: an attempt may have been carried out, else 0   19 how long that leads there, ms
 -- Returns {'stale'} where another worker has the lane, {'done'}, or {'next', id, effect, attempts, created, doubt, age
 -- in ms} (see claim.lua).
 local now = tonumber(ARGV[1])
@@ -75,9 +75,7 @@ if not again then
       elseif redis.call('EXISTS', KEYS[7]) == 1 then
         redis.call('HSET', KEYS[7], 'errand', ARGV[17])
       end
-      if ARGV[19] ~= '0' then
-        redis.call('SET', ARGV[10] .. 'errand:' .. ARGV[17], ARGV[16], 'PX', ARGV[19])
-      end
+      if KEYS[12] then redis.call('SET', KEYS[12], ARGV[16], 'PX', ARGV[19]) end
     end
   end
 end
