@@ -68,7 +68,7 @@ class Spooling:
         self._age_s_max, self._spooled, self._adopt_every_s = age_s_max, spooled, adopt_every_s
         self._away = False
         self._in_vain = 0  # drains in a row that a Redis which had just taken the probe broke off at once
-        # Who waits for Redis, in the order in which they came, and whether `_lost` has ended the waiting.
+        # Who waits for Redis, in the order in which they came, and whether `_free` has ended the waiting.
         self._under_way: dict[asyncio.Task[Any], bool] = {}
         self._woken = asyncio.Event()
         self._stopping = False
@@ -175,11 +175,15 @@ class Spooling:
             return
         self._away = True
         log.warning("redis is away, events are spooled", reason=reason)
+        asyncio.get_running_loop().call_soon(self._free)
+        self._woken.set()
+
+    def _free(self) -> None:
+        """Ends the waiting of those who still wait; whoever's answer came in the turn of the loss has it by now."""
         for task, ended in self._under_way.items():
             if not ended:
                 self._under_way[task] = True
                 task.cancel()
-        self._woken.set()
 
     async def _append(self, records: Sequence[Record], reason: str) -> None:
         try:

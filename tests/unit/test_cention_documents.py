@@ -124,6 +124,8 @@ def test_the_created_id_is_read_leniently() -> None:
     assert created_errand_id((SAMPLES / "new_errand.response.json").read_bytes()) == "511055"
     assert created_errand_id(b'{"data": {"id": 511055}, "links": null}') == "511055"
     assert created_errand_id(b'{"data": {"type": 7, "id": "511055"}}') == "511055"
+    for number in (b"1e999", b"NaN"):  # no JSON, or no number that a double holds: the errand exists all the same
+        assert created_errand_id(b'{"data": {"id": "511055"}, "meta": {"load": %b}}' % number) == "511055"
     for unreadable in (
         b"",
         b"{",

@@ -252,16 +252,28 @@ async def test_whoever_is_freed_is_nowhere_taken_for_cancelled(tmp_path: Path) -
         assert await hanging == 0
 
 
-@pytest.mark.parametrize("lost_as_well", [False, True])
-async def test_whoever_is_cancelled_while_the_store_hangs_is_cancelled(tmp_path: Path, lost_as_well: bool) -> None:
+async def test_whoever_is_answered_in_the_turn_in_which_another_fails_has_the_answer(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        b.store.moving.clear()
+        hanging = asyncio.create_task(b.accept(event("hangs")))
+        await until(lambda: len(b.store.asked) == 1)
+        losing = asyncio.create_task(b.lose_while_hanging())
+        b.store.moving.set()  # as a connection does that breaks behind an answer
+        assert await hanging == [ACCEPTED]
+        await losing
+        assert b.spooled == 1, "the one that found the store away"
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2])
+async def test_whoever_is_cancelled_while_the_store_hangs_is_cancelled(tmp_path: Path, turns: int) -> None:
     async with bench(tmp_path) as b:
         b.store.moving.clear()
         hanging = asyncio.create_task(b.accept(event("hangs")))
         await until(lambda: len(b.store.asked) == 1)
         freed = asyncio.create_task(b.lose_while_hanging())
-        if lost_as_well:
-            await asyncio.sleep(0)  # one turn of the loop: the one that hangs is freed, and has not run since
-            assert b.between.away
+        for _ in range(turns):  # of the loop: in the first the store is lost, in the second the one that hangs is freed
+            await asyncio.sleep(0)
+        assert b.between.away == (turns > 0)
         hanging.cancel()
         with pytest.raises(asyncio.CancelledError):
             await hanging
