@@ -9,6 +9,7 @@ what is remembered can be old, and never wrong.
 Source: architecture, "One atomic commit", "Shards".
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -217,7 +218,7 @@ class CallStore:
             if index is None:
                 raise
             self._spread = True  # a cluster behind one name: it tells us only so, before it runs anything
-        except StoreUnavailable:
+        except (StoreUnavailable, asyncio.CancelledError):  # cancelled: the answer goes to nobody
             if lease_ms:
                 lost = Delivery(decision.effects[0], version, 1, now_ms(), leased_at=began)
             raise

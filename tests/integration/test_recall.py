@@ -200,6 +200,26 @@ async def test_what_may_have_been_leased_though_the_answer_was_lost_is_given_bac
         assert (work.worker._offered, work.told(A)) == (0, ["open c-1"])
 
 
+async def test_what_may_have_been_leased_though_whoever_asked_was_cancelled_is_given_back(redis: EmbeddedRedis) -> None:
+    async with proxy(redis.socket_path) as between, working(between.url, poll_s=60) as work:
+        await work.store.start(B, "c-2")
+        work.worker.wake_all()
+        await work.idle()  # the scripts are loaded from now on
+        await eventually(lambda: not work.worker._due and not work.worker._claiming, "the first claim is over")
+        work.store.calls.hand_to(work.worker)
+        between.open.clear()
+        asking = asyncio.create_task(committed(work.store, EventKind.STARTED))
+        await eventually(lambda: between.held > 0, "the commit is made, and its answer on its way")
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        between.open.set()
+        await work.idle()
+        (answer,) = await work.answers()
+        assert (answer["outcome"], answer["attempt"]) == ("delivered", 1)
+        assert (work.worker._offered, work.told(A)) == (0, ["open c-1"])
+
+
 async def test_a_worker_offers_no_more_places_than_it_has(redis: EmbeddedRedis) -> None:
     gate = Gate()
     async with gate.cention() as url, working(redis.url, concurrency=2, cention_url=url, poll_s=60) as work:
