@@ -42,8 +42,6 @@ ServerTime = Callable[[], int]
 
 PAIRS_REMEMBERED = 4096
 """About 10 MB: more agents than one replica has at work in most places. The others' pairs are asked for."""
-
-
 TRIM_EVERY = 16
 """Of so many ends of ours in a shard, one takes away what is too old among its calls that have ended."""
 _LIVE = "-"

@@ -94,21 +94,20 @@ class Keys:
     def of_commit(self, pair: Pair, call_id: str, event_id: str) -> list[str]:
         """What `commit.lua` touches, in its order."""
         shard = self._shards[shard_of(pair)]
-        lane = f"{pair}"
         return [
-            f"{shard}pair:{lane}", f"{shard}ended:{lane}:{call_id}", f"{shard}seen:{event_id}",
-            f"{shard}timeline:{lane}:{call_id}", f"{shard}lane:{lane}", shard + LANES, shard + TIMERS, shard + ACTIVE,
-            shard + WAITING, shard + PARKED, shard + DELIVERED, shard + ERRANDS, shard + LEASES, shard + FINISHED,
+            self.pair(pair), self.ended(pair, call_id), self.seen(pair, event_id), self.timeline(pair, call_id),
+            self.lane(pair), shard + LANES, shard + TIMERS, shard + ACTIVE, shard + WAITING, shard + PARKED,
+            shard + DELIVERED, shard + ERRANDS, shard + LEASES, shard + FINISHED,
         ]  # fmt: skip
 
     def of_settle(self, pair: Pair, call_id: str, delivery_id: str) -> list[str]:
         """What `settle.lua` touches, in its order."""
-        shard = self._shards[shard_of(pair)]
-        lane = f"{pair}"
+        number = shard_of(pair)
+        shard = self._shards[number]
         return [
-            shard + LANES, shard + LEASES, f"{shard}lane:{lane}", f"{shard}delivery:{delivery_id}",
-            self.timeline(pair, call_id), shard + ERRANDS, f"{shard}ended:{lane}:{call_id}", shard + WAITING,
-            shard + PARKED, shard + DELIVERED, shard + TIMERS,
+            shard + LANES, shard + LEASES, self.lane(pair), self.delivery(number, delivery_id),
+            self.timeline(pair, call_id), shard + ERRANDS, self.ended(pair, call_id), shard + WAITING, shard + PARKED,
+            shard + DELIVERED, shard + TIMERS,
         ]  # fmt: skip
 
     def errand(self, shard: int, errand_id: int) -> str:

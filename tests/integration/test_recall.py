@@ -13,7 +13,7 @@ from bridge.store.embedded import EmbeddedRedis
 from bridge.store.errors import StoreUnavailable
 from bridge.store.keys import shard_of
 from tests.e2e.support import eventually
-from tests.integration.delivery_support import Gate, working
+from tests.integration.delivery_support import Gate, Work, working
 from tests.integration.store_support import INBOUND, A, B, Bench, bench, proxy
 
 
@@ -183,14 +183,19 @@ async def test_a_place_is_given_up_where_a_commit_fails_before_it_is_asked_for(r
         assert (place.taken, place.forgone) == ([], 1)
 
 
+async def offering(work: Work) -> None:
+    """Lets commits lease to the worker, once nothing else goes over the connection."""
+    await work.store.start(B, "c-2")
+    work.worker.wake_all()
+    await work.idle()  # the scripts are loaded from now on
+    await eventually(lambda: not work.worker._due and not work.worker._claiming, "the first claim is over")
+    work.store.calls.hand_to(work.worker)
+
+
 async def test_what_may_have_been_leased_though_the_answer_was_lost_is_given_back(redis: EmbeddedRedis) -> None:
     """Nobody has tried it: it must not wait for the lease to end, nor be in doubt then, for which it may be parked."""
     async with proxy(redis.socket_path) as between, working(between.url, poll_s=60) as work:
-        await work.store.start(B, "c-2")
-        work.worker.wake_all()
-        await work.idle()  # the scripts are loaded from now on
-        await eventually(lambda: not work.worker._due and not work.worker._claiming, "the first claim is over")
-        work.store.calls.hand_to(work.worker)
+        await offering(work)
         between.cut = True
         with pytest.raises(StoreUnavailable):
             await committed(work.store, EventKind.STARTED)
@@ -202,11 +207,7 @@ async def test_what_may_have_been_leased_though_the_answer_was_lost_is_given_bac
 
 async def test_what_may_have_been_leased_though_whoever_asked_was_cancelled_is_given_back(redis: EmbeddedRedis) -> None:
     async with proxy(redis.socket_path) as between, working(between.url, poll_s=60) as work:
-        await work.store.start(B, "c-2")
-        work.worker.wake_all()
-        await work.idle()  # the scripts are loaded from now on
-        await eventually(lambda: not work.worker._due and not work.worker._claiming, "the first claim is over")
-        work.store.calls.hand_to(work.worker)
+        await offering(work)
         between.open.clear()
         asking = asyncio.create_task(committed(work.store, EventKind.STARTED))
         await eventually(lambda: between.held > 0, "the commit is made, and its answer on its way")
