@@ -15,7 +15,7 @@ Source: docs/adr/0014-spool.md.
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from bridge.calls.events import CallEvent, Pair
 from bridge.calls.verdicts import Rejection, Verdict
@@ -68,8 +68,7 @@ class Spooling:
         self._age_s_max, self._spooled, self._adopt_every_s = age_s_max, spooled, adopt_every_s
         self._away = False
         self._in_vain = 0  # drains in a row that a Redis which had just taken the probe broke off at once
-        # Who waits for Redis, in the order in which they came, and whether `_free` has ended the waiting.
-        self._under_way: dict[asyncio.Task[Any], bool] = {}
+        self._under_way: dict[asyncio.Timeout, None] = {}  # in the order in which they came
         self._woken = asyncio.Event()
         self._stopping = False
         self._running: asyncio.Task[None] | None = None
@@ -150,24 +149,20 @@ class Spooling:
 
     async def _redis(self, work: Callable[[Sequence[T]], Awaitable[R]], items: Sequence[T]) -> R:
         """Does what waits for Redis. That somebody else has found it away ends the waiting too."""
-        # `asyncio.timeout` by hand: it would cost more than all else that is done here for an event.
-        task = asyncio.current_task()
-        assert task is not None, "whoever waits is a task"
-        cancelled = task.cancelling()
-        ended = self._under_way[task] = False
+        limit = asyncio.timeout(None)
         try:
-            try:
-                return await work(items)
-            finally:
-                ended = self._under_way.pop(task)
-                if ended:
-                    task.uncancel()
+            async with limit:
+                self._under_way[limit] = None
+                try:
+                    return await work(items)
+                finally:
+                    self._under_way.pop(limit, None)
         except StoreUnavailable as error:
             self._lost(error.reason)
             raise
-        except asyncio.CancelledError as error:
-            if not ended or task.cancelling() > cancelled:
-                raise  # somebody else's
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
             raise StoreUnavailable("redis is away") from error
 
     def _lost(self, reason: str) -> None:
@@ -175,15 +170,10 @@ class Spooling:
             return
         self._away = True
         log.warning("redis is away, events are spooled", reason=reason)
-        asyncio.get_running_loop().call_soon(self._free)
+        waiting, self._under_way = self._under_way, {}
+        for limit in waiting:
+            limit.reschedule(asyncio.get_running_loop().time())
         self._woken.set()
-
-    def _free(self) -> None:
-        """Ends the waiting of those who still wait; whoever's answer came in the turn of the loss has it by now."""
-        for task, ended in self._under_way.items():
-            if not ended:
-                self._under_way[task] = True
-                task.cancel()
 
     async def _append(self, records: Sequence[Record], reason: str) -> None:
         try:
