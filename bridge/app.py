@@ -19,6 +19,8 @@ from bridge.cention.client import CentionClient
 from bridge.cention.sandbox import Sandbox
 from bridge.connect import connect, tell_of
 from bridge.delivery.dispatch import Dispatcher
+from bridge.delivery.pace import Pace
+from bridge.delivery.places import LINE, Places
 from bridge.delivery.policy import Schedule
 from bridge.delivery.rate import Rate
 from bridge.delivery.tokens import Tokens
@@ -126,12 +128,15 @@ async def running(
                 obcall_type=settings.cention.obcall_type,
             )
         )
+        # No line where there is a rate: what waits in it would leave all at once.
+        places = Places(settings.delivery.concurrency, line=0 if settings.delivery.rate_per_s else LINE)
         # The pipeline wakes the worker, and the worker hands calls over through the pipeline.
         pipeline = Pipeline(
             store,
             outbox,
             parts.policy(settings),
             lambda shard: worker.wake(shard),
+            pace=Pace(places),
             began=lambda call: None if presence is None else presence.began(call),
         )
 
@@ -184,7 +189,7 @@ async def running(
             dispatcher,
             Schedule(tuple(settings.delivery.schedule_s), settings.delivery.age_s_max),
             metrics,
-            concurrency=settings.delivery.concurrency,
+            places=places,
             poll_s=settings.delivery.poll_s,
             lease_s=settings.delivery.lease_s,
             attempt_timeout_s=settings.delivery.attempt_timeout_s + parts.card_s(settings),

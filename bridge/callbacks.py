@@ -27,6 +27,7 @@ from bridge.delivery.breaker import Breaker
 from bridge.delivery.callbacks import CallbackDispatcher, Fetching
 from bridge.delivery.files import Files
 from bridge.delivery.forward import Forwarder
+from bridge.delivery.places import Places
 from bridge.delivery.policy import Schedule
 from bridge.delivery.rate import Rate
 from bridge.delivery.tokens import Tokens
@@ -302,7 +303,7 @@ async def open_callbacks(
                 CallbackDispatcher(store, fetching, forwarder, receiver),
                 Schedule(tuple(delivery.schedule_s), delivery.age_s_max),
                 metrics.of_callbacks(),
-                concurrency=CONCURRENCY,
+                places=Places(CONCURRENCY),
                 poll_s=delivery.poll_s,
                 lease_s=delivery.lease_s,
                 attempt_timeout_s=delivery.attempt_timeout_s,

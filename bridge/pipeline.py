@@ -25,6 +25,7 @@ from bridge.calls.effects import Effect, EffectKind, effect_id, handed_over
 from bridge.calls.events import CallEvent, EventKind, Pair
 from bridge.calls.state import LIVE, Call, CallState, Policy
 from bridge.calls.verdicts import Verdict
+from bridge.delivery.pace import Pace
 from bridge.runtime.clock import now_ms
 from bridge.runtime.logs import get_logger
 from bridge.store.calls import CallStore, Commit
@@ -44,14 +45,17 @@ class Pipeline:
         policy: Policy,
         wake: Callable[[int], None],
         *,
+        pace: Pace | None = None,
         began: Callable[[Call], None] = lambda call: None,
     ) -> None:
         """As the class says.
 
         Args:
+            pace: when events are let in; None: at once.
             began: told of each call that becomes active here.
         """
         self._store, self._outbox, self._policy, self._wake, self._began = store, outbox, policy, wake, began
+        self._pace = pace
 
     async def accept(self, events: Sequence[CallEvent]) -> list[Verdict]:
         """Takes `events` in; those of one pair in their order, those of different pairs side by side.
@@ -65,18 +69,27 @@ class Pipeline:
             StoreUnavailable: nothing is promised of any of them; asking again with the same ids is safe.
         """
         if len(events) == 1:
-            return [await self._take(events[0])]
+            return [await self._take_in(events[0])]
         verdicts: dict[int, Verdict] = {}
 
         async def in_order(places: list[int]) -> None:
             for place in places:
-                verdicts[place] = await self._take(events[place])
+                verdicts[place] = await self._take_in(events[place])
 
         results = await asyncio.gather(*map(in_order, _strands(events)), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
         return [verdicts[place] for place in range(len(events))]
+
+    async def _take_in(self, event: CallEvent) -> Verdict:
+        if self._pace is None:
+            return await self._take(event)
+        await self._pace.enter()
+        try:
+            return await self._take(event)
+        finally:
+            self._pace.leave()
 
     async def _take(self, event: CallEvent, *, found: Call | None = None) -> Verdict:
         # A timer that has run out may be all that is left of its call, and what was compared with Cention must not have

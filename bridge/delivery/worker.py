@@ -1,35 +1,36 @@
 """The worker: leases lanes, makes the attempt at each lane's head, settles, goes on.
 
-How it moves: a commit that finds a place here leases its delivery in the same step and hands it over. For all others
+How it moves: a commit that finds room here leases its delivery in the same step and hands it over. For all others
 `wake(shard)` after the commit, or the poll for what other replicas left and for retries that came due -> `claim` leases
-due lanes. Then one task a lane: attempt, settle, and the next delivery of that lane under the same lease, until it is
-empty, put back, or lost. A lane that fails or is slow holds one task and blocks no other lane.
+due lanes. Then, in a place: attempt, settle, and the next delivery of that lane under the same lease, until it is
+empty, put back, or lost. A lane that fails or is slow holds one place and blocks no other lane.
 
 Invariants: no attempt without a lease; an attempt ends before its lease does (`delivery.attempt_timeout_s` is below
-`delivery.lease_s`, and none is begun when less than that is left, as after the process stood still), and waits for
-nothing in it: what `delivery.rate_per_s` does not allow yet is not claimed. A lane
-that cannot be tried, because Cention or its token rests, is put back and its attempt not counted. Nothing is dropped:
-what cannot be settled comes due again when its lease ends.
+`delivery.lease_s`, and none is begun when less than that is left, as after the process stood still), and waits in it
+for a place alone, and not for long: what `delivery.rate_per_s` does not allow yet is not claimed. A lane that cannot be
+tried, because Cention or its token rests, is put back and its attempt not counted. Nothing is dropped: what cannot be
+settled comes due again when its lease ends.
 """
 
 import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Coroutine, Iterable
+from collections.abc import Iterable
 from functools import cache
 from itertools import cycle
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from bridge.calls.effects import Effect, EffectKind
 from bridge.cention.outcome import Delivered, Outcome, TryLater, Unknown
+from bridge.delivery.places import Places
 from bridge.delivery.policy import HOLD_S_MAX, IN_DOUBT, NextStep, Schedule, next_step
 from bridge.delivery.rate import Rate
+from bridge.delivery.timeline import entry_of, outcome_name
 from bridge.delivery.tokens import Rest
 from bridge.runtime.clock import monotonic
 from bridge.runtime.logs import get_logger
 from bridge.runtime.metrics import DeliveryMetrics, Metrics
-from bridge.runtime.tasks import Tasks
 from bridge.store.deliveries import Delivery, Settlement
 from bridge.store.errors import StoreUnavailable
 from bridge.store.keys import SHARDS, shard_of
@@ -41,14 +42,12 @@ _SETTLE_AGAIN_S = 0.2
 _TURN = 8
 """Deliveries that one lane may make before the lanes that wait for a free place have theirs: a long backlog in a few
 lanes must not hold up all others. Small against a backlog, and large against the cost of one more claim."""
-_SHARE = 4
-"""Places given away at a time while lanes wait for one: of many at once, each shard would get as many, however few
-lanes it has."""
 _POLL_PARTS = 4
 """In so many parts the shards are polled: all at once, they would hold up what comes meanwhile for a millisecond."""
 _HOLD_SPREAD = 0.25  # of a hold's length: lanes that rest together do not come back together
 _GIVEN_BACK = NextStep(Settlement.HOLD, reason="the service was told to stop")
 _NOT_TOLD = NextStep(Settlement.HOLD, reason="whether it was leased with its commit was not known")
+_NO_PLACE = NextStep(Settlement.HOLD, reason="no place came free for it")
 _TOO_LATE = NextStep(Settlement.HOLD, reason="too little was left of the lease to begin an attempt")
 
 
@@ -70,7 +69,7 @@ class Sender(Protocol):
 
 
 class Worker:
-    """Works the lanes of all shards off, at most `concurrency` at a time."""
+    """Works the lanes of all shards off, as many at a time as there are `places`."""
 
     def __init__(
         self,
@@ -79,7 +78,7 @@ class Worker:
         schedule: Schedule,
         metrics: Metrics | DeliveryMetrics,
         *,
-        concurrency: int,
+        places: Places,
         poll_s: float,
         lease_s: float,
         attempt_timeout_s: float,
@@ -89,19 +88,14 @@ class Worker:
         self._outbox, self._dispatcher, self._schedule, self._metrics = outbox, dispatcher, schedule, metrics
         self._attempts_of = cache(metrics.attempts.labels)
         self._rate, self._parks_unknown = rate, unknown == "park"
-        self._concurrency, self._poll_s = concurrency, poll_s
+        self._places, self._lanes, self._poll_s = places, places.lanes, poll_s
         self._begin_within_s = lease_s - attempt_timeout_s
         self._lease_ms = round(lease_s * 1000)
-        self._offered = self._claiming = 0
-        """Places that commits under way may fill, and the claim under way."""
-        self._crowded = False
-        """Whether a lane found no place, and no claim has asked for all that wait since."""
         self._due: set[int] = set(range(SHARDS))
         self._owed: Counter[int] = Counter()
         """Per shard, how many settles wait for Redis; a claim before them would take their lanes, and ask twice."""
         self._woken = asyncio.Event()
         self._stopping = False
-        self._lanes = Tasks("lanes")
         self._random = random.Random()  # noqa: S311 (jitter, not a secret)
         # Asked once: a line that is not written costs as much as what it would tell.
         self._tells_all = log.is_enabled_for(logging.DEBUG)
@@ -117,30 +111,25 @@ class Worker:
         self._woken.set()
 
     def offer(self, shard: int) -> int:
-        """See `bridge.store.deliveries.Taker`. There is none while lanes wait for a place: they were there before."""
-        taken = len(self._lanes) + self._offered
-        self._crowded |= taken >= self._concurrency
-        full = self._crowded or taken + self._claiming >= self._concurrency
-        if full or self._stopping or self._owed[shard] or any(self._outbox.due_left.values()):
+        """See `bridge.store.deliveries.Taker`."""
+        if self._stopping or self._owed[shard] or not self._places.offer():
             return 0
         if self._dispatcher.resting or self._rate.take(1) == 0:
+            self._places.offered -= 1
             return 0
-        self._offered += 1
         return self._lease_ms
 
     def take(self, delivery: Delivery) -> None:
         """See `bridge.store.deliveries.Taker`."""
-        self._offered -= 1
-        if self._stopping:
-            self._rate.give_back(1)
-        self._start(delivery, self._give_back(delivery) if self._stopping else self._work(delivery))
+        self._places.offered -= 1
+        self._start(delivery)
 
     def forgo(self, delivery: Delivery | None = None) -> None:
         """See `bridge.store.deliveries.Taker`."""
-        self._offered -= 1
+        self._places.offered -= 1
         self._rate.give_back(1)
         if delivery is not None and not self._stopping:
-            self._start(delivery, self._give_back(delivery, _NOT_TOLD))
+            self._lanes.start(self._give_back(delivery, _NOT_TOLD), "give back").add_done_callback(self._freed)
 
     async def run(self) -> None:
         """Works until `drain`."""
@@ -149,6 +138,7 @@ class Worker:
             if monotonic() >= next_poll:
                 self._due.update(range(next(parts), SHARDS, _POLL_PARTS))
                 next_poll = monotonic() + self._poll_s / _POLL_PARTS
+            self._give_back_what_waits()
             try:
                 await self._claim()
             except StoreUnavailable as error:
@@ -167,35 +157,34 @@ class Worker:
         return min(idle_s, rate_s) if self._due and rate_s > 0 else idle_s
 
     async def _claim(self) -> None:
-        free = self._concurrency - len(self._lanes) - self._offered
-        # While none waits, the other half is for commits: most need no claim, and should not because of one under way.
-        free = min(free, _SHARE) if any(self._outbox.due_left.values()) else (free + 1) // 2
+        places = self._places
+        free, of_a_shard = places.to_claim()
         due = [shard for shard in self._due if not self._owed[shard]]
-        # Never more than can be worked at once: a lease runs from the claim.
+        # Never more than can be worked soon: a lease runs from the claim.
         if free <= 0 or not due or (granted := self._rate.take(free)) == 0:
             return
         claimed: list[Delivery] = []
         try:
-            shards = self._some_of(due, granted)
+            shards = self._some_of(due, max(1, granted // of_a_shard))
             limit = granted // len(shards)
             self._due.difference_update(shards)
-            self._claiming = granted
+            places.claiming = granted
             claimed = await self._outbox.claim(shards, limit)
-            self._crowded &= len(shards) < len(due)  # beyond those that were asked, `due_left` knows
+            places.crowded &= len(shards) < len(due)  # beyond those that were asked, `due_left` knows
+            places.left_in_redis = any(self._outbox.due_left.values())
         finally:
-            self._claiming = 0
+            places.claiming = 0
             self._rate.give_back(granted - len(claimed))
         if self._stopping:  # the drain began meanwhile, and no longer looks for lanes to wait for
             await asyncio.gather(*map(self._give_back, claimed))
             return
         for delivery in claimed:
-            self._start(delivery, self._work(delivery))
+            self._start(delivery)
         if self._dispatcher.resting:
             return  # whatever is claimed now is put back: no faster than the poll
         if len(claimed) >= limit:  # some shard may have more that is due
             self._due.update(shards)
-        if self._due:
-            self._woken.set()
+        self._look_for_more()
 
     def _some_of(self, due: Iterable[int], number: int) -> list[int]:
         """At most `number` of the `due` shards by chance, those with many due lanes more likely.
@@ -210,15 +199,41 @@ class Worker:
         """Claims nothing more, lets attempts end for up to `timeout_s` seconds, and gives their lanes back."""
         self._stopping = True
         self._woken.set()
+        while self._places.line:
+            self._start(self._places.line.popleft())
         if late := await self._lanes.drain(timeout_s):
             log.warning("attempts cut off at the drain's end; they are repeated when their leases end", lanes=late)
 
-    def _start(self, delivery: Delivery, work: Coroutine[Any, Any, None]) -> None:
-        self._lanes.start(work, f"lane {delivery.effect.pair}").add_done_callback(self._freed)
+    def _start(self, delivery: Delivery) -> None:
+        """Begins with a delivery that is leased: in a place, or in the line before them."""
+        if self._stopping:
+            self._rate.give_back(1)
+            self._lanes.start(self._give_back(delivery), "give back")
+        elif self._places.free:
+            self._lanes.start(self._fill(delivery), "place").add_done_callback(self._freed)
+        else:
+            self._places.line.append(delivery)
 
-    def _freed(self, _lane: asyncio.Task[None]) -> None:
-        # Not at the end of the lane's own work: it would still be counted when the claim looks, and nothing told again.
-        if self._due:
+    def _freed(self, _place: asyncio.Task[None]) -> None:
+        # Not at the end of the place's own work: it would still count when the claim looks, and nothing told again.
+        if self._places.line:
+            self._start(self._places.line.popleft())
+        self._look_for_more()
+
+    def _give_back_what_waits(self) -> None:
+        """Gives back what came into the line while deliveries left briskly, and waits for Cention now like its places.
+
+        Others may have a place for it; and it would not be begun when half of its lease is over.
+        """
+        line, latest = self._places.line, monotonic() - self._begin_within_s / 2
+        if self._places.brisk:
+            return
+        while line and line[0].leased_at < latest:
+            self._rate.give_back(1)
+            self._lanes.start(self._give_back(line.popleft(), _NO_PLACE), "give back")
+
+    def _look_for_more(self) -> None:
+        if self._due and self._places.to_claim()[0] > 0:
             self._woken.set()
 
     async def _give_back(self, delivery: Delivery, why: NextStep = _GIVEN_BACK) -> None:
@@ -226,12 +241,22 @@ class Worker:
         await self._write_down(delivery, why, None, None, go_on=False, in_doubt=delivery.in_doubt)
         self.wake(shard_of(delivery.effect.pair))
 
+    async def _fill(self, first: Delivery) -> None:
+        """Works in one place, for as long as something waits for it."""
+        delivery: Delivery | None = first
+        while delivery is not None:
+            await self._work(delivery)
+            delivery = self._places.line.popleft() if self._places.line else None
+            if delivery is not None:
+                self._look_for_more()
+
     async def _work(self, first: Delivery) -> None:
         delivery: Delivery | None = first
         turn = 0
         while delivery is not None:
             turn += 1
             delivery = await self._attempt(delivery, last=turn == _TURN)
+            self._places.left()
 
     async def _attempt(self, delivery: Delivery, *, last: bool) -> Delivery | None:
         effect = delivery.effect
@@ -306,7 +331,7 @@ class Worker:
         self, delivery: Delivery, step: NextStep, outcome: Outcome | None, took_s: float = 0.0, *, last: bool
     ) -> Delivery | None:
         noted = self._dispatcher.noted(delivery.effect)
-        entry = None if outcome is None else _entry(delivery, step, outcome, took_s) | noted
+        entry = None if outcome is None else entry_of(delivery, step, outcome, took_s) | noted
         errand_id = outcome.errand_id if isinstance(outcome, Delivered) else None
         # What is parked because of its doubt is an operator's: a retry by hand is a decision, and clears it.
         decided = self._parks_unknown and step.settlement is Settlement.PARKED
@@ -360,39 +385,3 @@ class Worker:
             if owed:
                 self._owed[shard] -= 1
                 self.wake(shard)
-
-
-def outcome_name(outcome: Outcome) -> str:
-    """The outcome's name in metrics and timelines: `delivered`, `try_later`, ..."""
-    return _written(type(outcome).__name__)
-
-
-@cache
-def _written(name: str) -> str:
-    return "".join("_" + letter.lower() if letter.isupper() else letter for letter in name).lstrip("_")
-
-
-def _entry(delivery: Delivery, step: NextStep, outcome: Outcome, took_s: float) -> dict[str, object]:
-    """The attempt's timeline entry: which try of which delivery, what Cention said, what follows."""
-    effect = delivery.effect
-    entry: dict[str, object] = {
-        "delivery": effect.effect_id,
-        "effect": effect.kind,
-        "reason": effect.reason,
-        "attempt": delivery.attempt,
-        "tookMs": round(took_s * 1000),
-        "outcome": outcome_name(outcome),
-        "then": step.settlement,
-    }
-    if step.wait_s:
-        entry["waitMs"] = round(step.wait_s * 1000)
-    if not isinstance(outcome, Unknown) and outcome.status is not None:
-        entry["status"] = outcome.status
-    if not isinstance(outcome, Delivered):
-        entry["answer"] = outcome.reason
-    else:
-        if outcome.errand_id:
-            entry["errandId"] = outcome.errand_id
-        if outcome.found:
-            entry["found"] = True
-    return entry

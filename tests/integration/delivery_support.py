@@ -18,6 +18,7 @@ from bridge.cention.client import CentionClient
 from bridge.cention.sandbox import Sandbox
 from bridge.delivery.breaker import Breaker
 from bridge.delivery.dispatch import Dispatcher
+from bridge.delivery.places import Places
 from bridge.delivery.policy import Schedule
 from bridge.delivery.rate import Rate
 from bridge.delivery.render import Renderer
@@ -209,7 +210,7 @@ async def working(
                 sender,
                 Schedule(schedule_s, age_s_max),
                 metrics,
-                concurrency=concurrency,
+                places=Places(concurrency),
                 poll_s=poll_s,
                 lease_s=lease_s,
                 attempt_timeout_s=attempt_timeout_s,

@@ -188,7 +188,7 @@ async def offering(work: Work) -> None:
     await work.store.start(B, "c-2")
     work.worker.wake_all()
     await work.idle()  # the scripts are loaded from now on
-    await eventually(lambda: not work.worker._due and not work.worker._claiming, "the first claim is over")
+    await eventually(lambda: not work.worker._due and not work.worker._places.claiming, "the first claim is over")
     work.store.calls.hand_to(work.worker)
 
 
@@ -202,7 +202,7 @@ async def test_what_may_have_been_leased_though_the_answer_was_lost_is_given_bac
         await work.idle()
         (answer,) = await work.answers()
         assert (answer["outcome"], answer["attempt"]) == ("delivered", 1)
-        assert (work.worker._offered, work.told(A)) == (0, ["open c-1"])
+        assert (work.worker._places.offered, work.told(A)) == (0, ["open c-1"])
 
 
 async def test_what_may_have_been_leased_though_whoever_asked_was_cancelled_is_given_back(redis: EmbeddedRedis) -> None:
@@ -218,13 +218,13 @@ async def test_what_may_have_been_leased_though_whoever_asked_was_cancelled_is_g
         await work.idle()
         (answer,) = await work.answers()
         assert (answer["outcome"], answer["attempt"]) == ("delivered", 1)
-        assert (work.worker._offered, work.told(A)) == (0, ["open c-1"])
+        assert (work.worker._places.offered, work.told(A)) == (0, ["open c-1"])
 
 
 async def test_a_worker_offers_no_more_places_than_it_has(redis: EmbeddedRedis) -> None:
     gate = Gate()
     async with gate.cention() as url, working(redis.url, concurrency=2, cention_url=url, poll_s=60) as work:
-        await eventually(lambda: not work.worker._due and not work.worker._claiming, "the first claim is over")
+        await eventually(lambda: not work.worker._due and not work.worker._places.claiming, "the first claim is over")
         work.store.calls.hand_to(work.worker)
         pairs = [Pair(9, number) for number in range(5)]
         done = [
@@ -262,7 +262,7 @@ async def test_a_claim_under_way_and_commits_share_the_places(redis: EmbeddedRed
 async def test_a_lane_that_found_no_place_has_the_next_one(redis: EmbeddedRedis) -> None:
     gate, offers = Gate(), list[int]()
     async with gate.cention() as url, working(redis.url, concurrency=1, cention_url=url, poll_s=60) as work:
-        await eventually(lambda: not work.worker._due and not work.worker._claiming, "the first claim is over")
+        await eventually(lambda: not work.worker._due and not work.worker._places.claiming, "the first claim is over")
         work.store.calls.hand_to(work.worker)
 
         def ask(_: object = None) -> None:
