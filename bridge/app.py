@@ -20,7 +20,6 @@ from bridge.cention.sandbox import Sandbox
 from bridge.connect import connect, tell_of
 from bridge.delivery.dispatch import Dispatcher
 from bridge.delivery.pace import Pace
-from bridge.delivery.places import LINE, Places
 from bridge.delivery.policy import Schedule
 from bridge.delivery.rate import Rate
 from bridge.delivery.tokens import Tokens
@@ -128,8 +127,7 @@ async def running(
                 obcall_type=settings.cention.obcall_type,
             )
         )
-        # No line where there is a rate: what waits in it would leave all at once.
-        places = Places(settings.delivery.concurrency, line=0 if settings.delivery.rate_per_s else LINE)
+        places = parts.places(settings)
         # The pipeline wakes the worker, and the worker hands calls over through the pipeline.
         pipeline = Pipeline(
             store,

@@ -11,6 +11,7 @@ from bridge.cention.client import CentionClient
 from bridge.delivery.breaker import Breaker, State
 from bridge.delivery.contacts import ContactCards
 from bridge.delivery.lookup import Lookup
+from bridge.delivery.places import LINE, Places
 from bridge.delivery.rate import Rate
 from bridge.delivery.render import Renderer
 from bridge.delivery.tokens import Tokens
@@ -65,6 +66,15 @@ def breaker(settings: Settings, name: str, metrics: Metrics | None) -> Breaker:
         chance=random.Random().random,  # noqa: S311 (jitter, not a secret)
         changed=changed,
     )
+
+
+def places(settings: Settings) -> Places:
+    """The worker's places, with a line before them where that harms nobody."""
+    delivery = settings.delivery
+    # With a rate, what waits in the line would leave all at once. And should the process be killed, nobody knows that
+    # it was not tried: it would be left to an operator where doubt parks.
+    line = 0 if delivery.rate_per_s or delivery.unknown_outcome == "park" else LINE
+    return Places(delivery.concurrency, line=line)
 
 
 def card_s(settings: Settings) -> float:

@@ -68,13 +68,14 @@ class Pipeline:
         Raises:
             StoreUnavailable: nothing is promised of any of them; asking again with the same ids is safe.
         """
+        until = 0.0 if self._pace is None else self._pace.until()
         if len(events) == 1:
-            return [await self._take_in(events[0])]
+            return [await self._take_in(events[0], until)]
         verdicts: dict[int, Verdict] = {}
 
         async def in_order(places: list[int]) -> None:
             for place in places:
-                verdicts[place] = await self._take_in(events[place])
+                verdicts[place] = await self._take_in(events[place], until)
 
         results = await asyncio.gather(*map(in_order, _strands(events)), return_exceptions=True)
         for result in results:
@@ -82,10 +83,10 @@ class Pipeline:
                 raise result
         return [verdicts[place] for place in range(len(events))]
 
-    async def _take_in(self, event: CallEvent) -> Verdict:
+    async def _take_in(self, event: CallEvent, until: float) -> Verdict:
         if self._pace is None:
             return await self._take(event)
-        await self._pace.enter()
+        await self._pace.enter(until)
         try:
             return await self._take(event)
         finally:

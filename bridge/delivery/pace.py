@@ -4,9 +4,10 @@ Taking an event in and telling Cention of it are work for the same core. Left al
 at twice the speed at which their deliveries leave, every lane has to be claimed from Redis, which costs more than what
 was saved, and calls reach agents seconds late. So an event waits, in milliseconds, where it would find no room.
 
-Invariants: it waits for our own speed alone, and never for Cention's: only while deliveries leave briskly (see
-`bridge.delivery.places`). It never waits longer than `WAIT_S`. While lanes wait in Redis, one event is let in for every
-two deliveries that leave, so that these lanes get fewer and the senders are not kept out.
+Invariants: it waits only while deliveries leave briskly (see `bridge.delivery.places`): for a Cention that is slower
+than that, or away, no event waits. It waits at most `WAIT_S`, to the next look, and the events of a batch that long in
+all, but for the last that waits. While lanes wait in Redis, one event is let in for every two deliveries that leave, so
+that these lanes get fewer and the senders are not kept out.
 Source: docs/adr/0021-a-line-before-the-places.md.
 """
 
@@ -21,7 +22,7 @@ WAIT_S = 1.0
 """An event waits at most so long: a sender's patience is a few seconds, and Redis keeps what cannot be told yet."""
 _LOOK_EVERY_S = 0.1
 _LEAVE_PER_EVENT = 2
-_SAVED_MAX = 32  # deliveries that left while no event waited: so many let as many events in at once, and no more
+_SAVED_MAX = 32  # of the deliveries that left while no event waited, so many count, and let half as many in at once
 
 
 class Pace:
@@ -34,13 +35,17 @@ class Pace:
         self._timer: asyncio.TimerHandle | None = None
         places.follow(self._moved)
 
-    async def enter(self) -> None:
-        """Waits until it is the event's turn."""
-        if not self._waiting and self._has_room():
+    def until(self) -> float:
+        """Until when what comes now may have to wait, for `enter`."""
+        return self._clock() + WAIT_S
+
+    async def enter(self, until: float) -> None:
+        """Waits until it is the event's turn, or about `until`."""
+        if (not self._waiting and self._has_room()) or self._clock() >= until:
             self._inside += 1
             return
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.append((self._clock(), turn))
+        self._waiting.append((until, turn))
         self._look_later()
         try:
             await turn
@@ -71,9 +76,9 @@ class Pace:
 
     def _let_in(self) -> None:
         while self._waiting:
-            since, turn = self._waiting[0]
+            until, turn = self._waiting[0]
             if not turn.done():  # done: whoever waited is gone
-                if self._clock() - since < WAIT_S and not self._has_room():
+                if self._clock() < until and not self._has_room():
                     return
                 self._inside += 1
                 turn.set_result(None)

@@ -23,8 +23,8 @@ LINE = 256
 """Deliveries that may wait for a place: several times what a pipeline to Redis carries, so that places never stand
 empty for its answer; a moment's work at any speed at which there is a line."""
 BRISK_S = 0.25
-"""Deliveries leave briskly when a whole line of them left within so many seconds: 1,000 a second. What takes longer
-waits for Cention, and no line here would make it faster."""
+"""Deliveries leave briskly when a whole line of them left within so many seconds: 1,000 a second. If they take longer,
+they wait for Cention, and no line here would make it faster."""
 _BATCH = 32
 """Places that must be free for a claim while lanes wait in Redis and deliveries leave briskly: a claim for fewer would
 cost as much."""
@@ -44,8 +44,9 @@ class Places:
         clock: monotonic seconds.
 
     Attributes:
-        lanes: the attempts under way, a task a place.
+        lanes: the attempts under way, a task a place, and what is being given back.
         line: the deliveries that wait.
+        longest: how many may; 0: there is no line.
         offered: kept for commits under way.
         claiming: kept for the claim under way.
         crowded: whether a lane found no room, and no claim has asked for all that wait since.
@@ -53,7 +54,7 @@ class Places:
     """
 
     def __init__(self, number: int, *, line: int = 0, clock: Callable[[], float] = monotonic) -> None:
-        self._number, self._line, self._clock = number, line, clock
+        self._number, self._clock, self.longest = number, clock, line
         self._left: deque[float] = deque(maxlen=line)
         self._moved: Callable[[], None] = lambda: None
         self.lanes = Tasks("lanes")
@@ -79,7 +80,7 @@ class Places:
     def brisk(self) -> bool:
         """Whether deliveries leave so fast that what waits for a place has it in a moment."""
         left = self._left
-        return 0 < self._line == len(left) and self._clock() - left[0] < BRISK_S
+        return 0 < self.longest == len(left) and self._clock() - left[0] < BRISK_S
 
     @property
     def behind(self) -> bool:
@@ -89,20 +90,22 @@ class Places:
     @property
     def for_commits(self) -> int:
         """Deliveries that may be leased here before commits find no room any more."""
-        return self._number + (self._line // 2 if self.brisk else 0)
+        return self._number + (self.longest // 2 if self.brisk else 0)
 
     def left(self) -> None:
-        """Notes that an attempt has ended and was written down."""
-        if self._line:
+        """Notes that an attempt, or a hand-over, has ended and was written down."""
+        if self.longest:
             self._left.append(self._clock())
         self._moved()
 
     def offer(self) -> bool:
         """Keeps room for a commit's first delivery, if there is some and no lane waits for it in Redis."""
         brisk, taken = self.brisk, self.taken
-        most = self._number + (self._line // 2 if brisk else 0)
+        most = self._number + (self.longest // 2 if brisk else 0)
         self.crowded |= taken >= most
-        if self.behind or taken + (0 if brisk else self.claiming) >= most:
+        # Where there is a line, claims have its other half for themselves.
+        claiming = max(0, self.claiming - self.longest // 2) if brisk else self.claiming
+        if self.behind or taken + claiming >= most:
             return False
         self.offered += 1
         return True
@@ -113,7 +116,8 @@ class Places:
             free = self._number - self.taken
             # While none waits, the other half is for commits: most need no claim, and should not because of one.
             return (min(free, _SHARE) if self.left_in_redis else (free + 1) // 2), 1
-        free = min(self._line // 2, self._number + self._line - self.taken)
+        share = (self.longest + 1) // 2
+        free = min(share, self._number + self.longest - self.taken)
         if not self.left_in_redis:
             return free, 1
-        return (free if free >= _BATCH else 0), _OF_A_SHARD
+        return (free if free >= min(_BATCH, share) else 0), _OF_A_SHARD

@@ -130,6 +130,7 @@ class Worker:
         self._rate.give_back(1)
         if delivery is not None and not self._stopping:
             self._lanes.start(self._give_back(delivery, _NOT_TOLD), "give back").add_done_callback(self._freed)
+        self._look_for_more()
 
     async def run(self) -> None:
         """Works until `drain`."""
@@ -153,6 +154,8 @@ class Worker:
     def _idle_s(self, next_poll: float) -> float:
         """Seconds to wait if nothing wakes the worker before."""
         idle_s = max(0.0, next_poll - monotonic())
+        if self._places.longest:
+            idle_s = min(idle_s, self._begin_within_s / 4)  # to give back in time what comes into the line
         rate_s = self._rate.wait_s()
         return min(idle_s, rate_s) if self._due and rate_s > 0 else idle_s
 
@@ -216,7 +219,7 @@ class Worker:
 
     def _freed(self, _place: asyncio.Task[None]) -> None:
         # Not at the end of the place's own work: it would still count when the claim looks, and nothing told again.
-        if self._places.line:
+        if self._places.line and self._places.free:
             self._start(self._places.line.popleft())
         self._look_for_more()
 
@@ -230,7 +233,7 @@ class Worker:
             return
         while line and line[0].leased_at < latest:
             self._rate.give_back(1)
-            self._lanes.start(self._give_back(line.popleft(), _NO_PLACE), "give back")
+            self._lanes.start(self._give_back(line.popleft(), _NO_PLACE), "give back").add_done_callback(self._freed)
 
     def _look_for_more(self) -> None:
         if self._due and self._places.to_claim()[0] > 0:
@@ -256,7 +259,6 @@ class Worker:
         while delivery is not None:
             turn += 1
             delivery = await self._attempt(delivery, last=turn == _TURN)
-            self._places.left()
 
     async def _attempt(self, delivery: Delivery, *, last: bool) -> Delivery | None:
         effect = delivery.effect
@@ -344,6 +346,8 @@ class Worker:
         finally:
             if go_on and following is None:
                 self._rate.give_back(1)
+        if step.settlement is not Settlement.HOLD:  # nothing leaves while Cention rests, however fast it is put back
+            self._places.left()
         if goes_on and not go_on:
             self._due.add(shard_of(delivery.effect.pair))  # the lane goes on after others, or when the rate allows it
         return following
