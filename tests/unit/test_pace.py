@@ -130,7 +130,9 @@ async def test_events_go_in_when_deliveries_have_stopped_leaving() -> None:
     events = Events(Pace(places, clock))
     assert await events.come(3) == []
     clock.now += BRISK_S
-    await eventually(lambda: events.entered == [0, 1, 2], "the timer finds it out")
+    assert await events.come() == [], "nobody overtakes those that were there before"
+    await eventually(lambda: events.entered == [0, 1, 2, 3], "the timer finds it out")
+    await events.all_end()
 
 
 async def test_no_event_waits_longer_than_it_may() -> None:
@@ -198,10 +200,11 @@ async def _story(number: int, line: int, begins_briskly: bool, story: list[str |
     places = Places(number, line=line, clock=clock)
     for _ in range(line * begins_briskly):
         places.left()
+    places.line.extend([A_DELIVERY] * line)
     pace = Pace(places, clock)
     events = Events(pace)
     for step in story:
-        before = len(events.entered)
+        before, looked = len(events.entered), step == "look"
         match step:
             case "come":
                 await events.come()
@@ -214,8 +217,10 @@ async def _story(number: int, line: int, begins_briskly: bool, story: list[str |
             case "delivery leaves" if places.line:
                 places.line.popleft()
                 places.left()
+                looked = True
             case ("end", int(which)) if events.inside:
                 await events.end(events.inside[which % len(events.inside)])
+                looked = True
             case ("cancel", int(which)) if events.came:
                 await events.cancel(list(events.came)[which % len(events.came)])
             case ("commit", int(which)) if events.inside and places.offer():
@@ -227,8 +232,11 @@ async def _story(number: int, line: int, begins_briskly: bool, story: list[str |
         await settled()
         assert pace._inside == len(events.inside) >= 0
         assert events.entered == sorted(events.entered), "first come, first served"
-        if len(events.entered) > before and places.brisk and clock.now < events.until[events.entered[-1]]:
-            assert places.behind or places.taken + pace._inside <= places.for_commits
+        full, paced = places.taken + pace._inside - (number + line // 2), places.brisk and not places.behind
+        if paced and len(events.entered) > before and clock.now < events.until[events.entered[-1]]:
+            assert full <= 0, "nobody goes in where there is no room"
+        if paced and events.waiting and looked:
+            assert full >= 0, "nobody waits where there is"
         if step == "look":
             assert all(clock.now < events.until[waiting] for waiting in events.waiting)
             assert places.brisk or not events.waiting

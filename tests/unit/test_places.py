@@ -119,6 +119,15 @@ def test_nothing_is_offered_before_what_waits_in_redis() -> None:
     assert (places.behind, offers(places)) == (False, 3)
 
 
+def test_a_claim_that_began_before_there_was_a_line_counts_beyond_its_share() -> None:
+    places = Places(40, line=4, clock=Clock())
+    places.claiming = places.to_claim()[0]
+    for _ in range(4):
+        places.left()
+    assert places.brisk
+    assert (places.claiming, offers(places)) == (20, 24), "and all of them are places and line"
+
+
 # Claims
 
 

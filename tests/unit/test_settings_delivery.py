@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from bridge import parts
+from bridge.delivery.places import LINE
 from bridge.settings import Settings
 from tests.unit.settings_support import faults_of, load_text
 
@@ -71,3 +73,17 @@ def test_a_look_up_needs_a_token_for_errand_data(loaded: Load) -> None:
     assert loaded(alone, sandbox=True)
     for tokens in ("token = 'one'", "tokens = {create_errand = 'one', errand_data = 'two'}"):
         loaded(LOOKUP + cention.format(tokens), sandbox=False)
+
+
+@pytest.mark.parametrize(
+    ("told", "line"),
+    [
+        ("", LINE),
+        ("delivery.unknown_outcome = 'lookup'\nerrand.subject = '${reference}'", LINE),
+        ("delivery.rate_per_s = 0.5", 0),
+        ("delivery.unknown_outcome = 'park'", 0),
+    ],
+)
+def test_there_is_no_line_where_it_would_leave_at_once_or_be_parked(tmp_path: Path, told: str, line: int) -> None:
+    assert parts.places(load_text(tmp_path, told + "\ndelivery.concurrency = 7")).longest == line
+    assert parts.places(load_text(tmp_path, told + "\ndelivery.concurrency = 7")).for_commits == 7
