@@ -34,7 +34,7 @@ from bridge.runtime.clock import monotonic, now_ms
 from bridge.runtime.logs import get_logger
 from bridge.runtime.loop import started
 from bridge.runtime.metrics import Metrics
-from bridge.runtime.web import Answering, serve
+from bridge.runtime.web import Answering, serve, stop_listening
 from bridge.settings import Settings
 from bridge.store.calls import CallStore
 from bridge.store.embedded import EmbeddedRedis
@@ -256,9 +256,11 @@ async def running(
 
         sandbox_url = None if sandbox is None else base_url.rpartition("/s/")[0]
         service = Service("", "", metrics, sandbox, sandbox_url, stop or asyncio.Event())
-        service.admin_url = await _listen(stack, admin_app, settings.admin.host, settings.admin.port)
+        service.admin_url, _ = await _listen(stack, admin_app, settings.admin.host, settings.admin.port)
         intake = settings.intake
-        service.intake_url = await _listen(stack, intake_app, intake.host, intake.port, reuse_port=intake.reuse_port)
+        service.intake_url, listening = await _listen(
+            stack, intake_app, intake.host, intake.port, reuse_port=intake.reuse_port
+        )
         if sandbox is not None and callbacks.route is not None:
             sandbox.set_callback(
                 f"{service.intake_url}/v1/cention/callback", *parts.secrets(settings.callback.secret)[:1]
@@ -300,8 +302,10 @@ async def running(
             try:
                 yield service
             finally:
-                log.info("draining", deadline_s=settings.delivery.drain_s)
                 draining.set()
+                if intake.reuse_port:
+                    await stop_listening(listening)  # what comes now is for the others on this port
+                log.info("draining", deadline_s=settings.delivery.drain_s)
                 for loop in loops:
                     loop.cancel()
                 drain_s = settings.delivery.drain_s
@@ -329,11 +333,11 @@ def stop_on_signals(stop: asyncio.Event) -> None:
 
 async def _listen(
     stack: AsyncExitStack, app: web.Application | Answering, host: str, port: int, *, reuse_port: bool = False
-) -> str:
+) -> tuple[str, web.BaseRunner]:
     runner, bound = await serve(app, host, port, reuse_port=reuse_port)
     stack.push_async_callback(runner.cleanup)
     shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{bound}"
+    return f"http://{shown}:{bound}", runner
 
 
 async def _repeat(every_s: float, work: Callable[[], Awaitable[object]]) -> None:

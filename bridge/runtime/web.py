@@ -215,3 +215,9 @@ async def serve(
         raise
     bound: int = runner.addresses[0][1]
     return runner, bound
+
+
+async def stop_listening(runner: web.BaseRunner) -> None:
+    """Takes no new connections any more; those that there are go on. They are cleaned up with the runner."""
+    for site in runner.sites:
+        await site.stop()

@@ -167,6 +167,26 @@ async def test_two_bridges_on_one_port_share_its_connections(
     assert 0 not in taken, "that one of them gets all of 64 connections has a chance of one in 2 to the 63rd"
 
 
+async def test_a_bridge_that_drains_leaves_a_shared_port_to_the_others(
+    tmp_path: Path, redis: EmbeddedRedis, cention: tuple[Sandbox, str]
+) -> None:
+    sandbox, url = cention
+    sandbox.set_faults([{"endpoint": "c3_new_errands", "delay_s": 3600, "times": 1}])  # so that the drain lasts
+    shared: dict[str, Any] = {"intake__reuse_port": True, "delivery__drain_s": 2}
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as http,
+        bridges(tmp_path, redis.url, url, **shared) as (first,),
+    ):
+        assert await first.post(http, inbound("c-0", PAIR)) == 202
+        await eventually(lambda: sandbox.faults[0]["hits"] == 1, "the attempt that lasts")
+        async with bridges(tmp_path, redis.url, url, intake__port=URL(first.intake_url).port, **shared) as (second,):
+            first.send_signal(signal.SIGTERM)
+            await eventually(lambda: any('"draining"' in line for line in first.log), "the drain begins")
+            posts = [second.post(http, inbound(f"c{number}", (number, number))) for number in range(1, 33)]
+            assert await asyncio.gather(*posts) == [202] * 32
+            assert await _accepted(http, second) == 32
+
+
 async def _accepted(http: aiohttp.ClientSession, bridge: BridgeProcess) -> int:
     async with http.get(f"{bridge.admin_url}/metrics") as response:
         (found,) = re.findall(r'^bridge_events_total\{result="accepted"\} (\d+)', await response.text(), re.MULTILINE)
