@@ -1,19 +1,20 @@
 """A worker's places, and the line before them: how many deliveries it may have under a lease at a time.
 
-    place   where attempts are made; there are `delivery.concurrency`
+    place   where an attempt is made; there are `delivery.concurrency`
     line    leased deliveries that wait for a place, first come, first served
 
 Why a line: a lane that finds no room here is claimed later, which costs Redis and us about half as much again. And why
 not always: what waits here under our lease could be tried by another replica meanwhile. So there is one only while
 deliveries leave briskly, and nothing waits in it for long.
 
-Invariant: commits fill at most half of the line. The rest is for claims, so that retries that came due, and lanes that
-other replicas left, have their turn however much comes in.
+Invariants: never more attempts at a time than places. Commits fill at most half of the line. The rest is for claims, so
+that retries that came due, and lanes that other replicas left, have their turn however much comes in.
 Source: docs/adr/0021-a-line-before-the-places.md.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from random import Random
 
 from bridge.runtime.clock import monotonic
 from bridge.runtime.tasks import Tasks
@@ -44,7 +45,8 @@ class Places:
         clock: monotonic seconds.
 
     Attributes:
-        lanes: the attempts under way, a task a place, and what is being given back.
+        lanes: a task for each lane that is worked on: tried, written down or given back.
+        trying: the places that are taken.
         line: the deliveries that wait.
         longest: how many may; 0: there is no line.
         offered: kept for commits under way.
@@ -59,7 +61,7 @@ class Places:
         self._moved: Callable[[], None] = lambda: None
         self.lanes = Tasks("lanes")
         self.line: deque[Delivery] = deque()
-        self.offered = self.claiming = 0
+        self.trying = self.offered = self.claiming = 0
         self.crowded = self.left_in_redis = False
 
     def follow(self, moved: Callable[[], None]) -> None:
@@ -73,8 +75,15 @@ class Places:
 
     @property
     def free(self) -> bool:
-        """Whether an attempt can be begun at once."""
-        return len(self.lanes) < self._number
+        """Whether one more lane can be worked on at once.
+
+        Where the outcomes of half of the places are being written down, others begin in their stead, as many again: a
+        disk that Redis waits for leaves none idle.
+        """
+        at_work = len(self.lanes)
+        if at_work < self._number:
+            return True
+        return self.longest > 0 and 2 * self.trying < self._number and at_work < 2 * self._number
 
     @property
     def brisk(self) -> bool:
@@ -91,6 +100,13 @@ class Places:
     def for_commits(self) -> int:
         """Deliveries that may be leased here before commits find no room any more."""
         return self._number + (self.longest // 2 if self.brisk else 0)
+
+    def go_on(self) -> bool:
+        """Takes a place for a lane that was worked on; False: others have begun in all of them meanwhile."""
+        if self.trying >= self._number:
+            return False
+        self.trying += 1
+        return True
 
     def left(self) -> None:
         """Notes that an attempt, or a hand-over, has ended and was written down."""
@@ -121,3 +137,12 @@ class Places:
         if not self.left_in_redis:
             return free, 1
         return (free if free >= min(_BATCH, share) else 0), _OF_A_SHARD
+
+
+def drawn(due: Iterable[int], left: Mapping[int, int], number: int, chance: Random) -> list[int]:
+    """At most `number` of the `due` shards by chance, those with many lanes `left` in them more likely.
+
+    By lanes and not by shards: a lane's turn must not come later for having many neighbours.
+    """
+    lots = {shard: chance.random() ** (1 / (1 + left.get(shard, 0))) for shard in due}
+    return sorted(lots, key=lots.__getitem__, reverse=True)[:number]

@@ -16,16 +16,16 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Iterable
 from functools import cache
 from itertools import cycle
-from typing import Literal, Protocol
+from typing import Literal
 
-from bridge.calls.effects import Effect, EffectKind
+from bridge.calls.effects import EffectKind
 from bridge.cention.outcome import Delivered, Outcome, TryLater, Unknown
-from bridge.delivery.places import Places
+from bridge.delivery.places import Places, drawn
 from bridge.delivery.policy import HOLD_S_MAX, IN_DOUBT, NextStep, Schedule, next_step
 from bridge.delivery.rate import Rate
+from bridge.delivery.sender import Sender
 from bridge.delivery.timeline import entry_of, outcome_name
 from bridge.delivery.tokens import Rest
 from bridge.runtime.clock import monotonic
@@ -49,23 +49,6 @@ _GIVEN_BACK = NextStep(Settlement.HOLD, reason="the service was told to stop")
 _NOT_TOLD = NextStep(Settlement.HOLD, reason="whether it was leased with its commit was not known")
 _NO_PLACE = NextStep(Settlement.HOLD, reason="no place came free for it")
 _TOO_LATE = NextStep(Settlement.HOLD, reason="too little was left of the lease to begin an attempt")
-
-
-class Sender(Protocol):
-    """What makes the attempts: a `Dispatcher`, or another for lanes of its own."""
-
-    @property
-    def resting(self) -> bool:
-        """Whether nothing can be tried now, whatever it is."""
-
-    def admit(self, effect: Effect) -> Rest | None:
-        """Why `effect` cannot be tried now; None: it can, and `send` follows at once."""
-
-    async def send(self, effect: Effect, *, in_doubt: bool = False) -> Outcome:
-        """Makes one attempt; `in_doubt`: an earlier one may have been carried out."""
-
-    def noted(self, effect: Effect) -> dict[str, object]:
-        """What an attempt's timeline entry has to say beside the outcome."""
 
 
 class Worker:
@@ -168,7 +151,7 @@ class Worker:
             return
         claimed: list[Delivery] = []
         try:
-            shards = self._some_of(due, max(1, granted // of_a_shard))
+            shards = drawn(due, self._outbox.due_left, max(1, granted // of_a_shard), self._random)
             limit = granted // len(shards)
             self._due.difference_update(shards)
             places.claiming = granted
@@ -189,15 +172,6 @@ class Worker:
             self._due.update(shards)
         self._look_for_more()
 
-    def _some_of(self, due: Iterable[int], number: int) -> list[int]:
-        """At most `number` of the `due` shards by chance, those with many due lanes more likely.
-
-        By lanes and not by shards: a lane's turn must not come later for having many neighbours.
-        """
-        left = self._outbox.due_left
-        drawn = {shard: self._random.random() ** (1 / (1 + left.get(shard, 0))) for shard in due}
-        return sorted(drawn, key=drawn.__getitem__, reverse=True)[:number]
-
     async def drain(self, timeout_s: float) -> None:
         """Claims nothing more, lets attempts end for up to `timeout_s` seconds, and gives their lanes back."""
         self._stopping = True
@@ -213,14 +187,14 @@ class Worker:
             self._rate.give_back(1)
             self._lanes.start(self._give_back(delivery), "give back")
         elif self._places.free:
-            self._lanes.start(self._fill(delivery), "place").add_done_callback(self._freed)
+            self._places.trying += 1
+            self._lanes.start(self._work(delivery), "lane").add_done_callback(self._freed)
         else:
             self._places.line.append(delivery)
 
     def _freed(self, _place: asyncio.Task[None]) -> None:
         # Not at the end of the place's own work: it would still count when the claim looks, and nothing told again.
-        if self._places.line and self._places.free:
-            self._start(self._places.line.popleft())
+        self._begin()
         self._look_for_more()
 
     def _give_back_what_waits(self) -> None:
@@ -244,41 +218,45 @@ class Worker:
         await self._write_down(delivery, why, None, None, go_on=False, in_doubt=delivery.in_doubt)
         self.wake(shard_of(delivery.effect.pair))
 
-    async def _fill(self, first: Delivery) -> None:
-        """Works in one place, for as long as something waits for it."""
-        delivery: Delivery | None = first
-        while delivery is not None:
-            await self._work(delivery)
-            delivery = self._places.line.popleft() if self._places.line else None
-            if delivery is not None:
-                self._look_for_more()
-
     async def _work(self, first: Delivery) -> None:
+        """Works on one lane, then on what waits in the line, for as long as there is a place for it."""
         delivery: Delivery | None = first
         turn = 0
         while delivery is not None:
             turn += 1
-            delivery = await self._attempt(delivery, last=turn == _TURN)
+            following = await self._attempt(delivery, last=turn == _TURN)
+            delivery = self._next(following)
+            if following is None:
+                turn = 0
+
+    def _next(self, following: Delivery | None) -> Delivery | None:
+        """What to go on with: the lane's next delivery, or what has waited longest."""
+        if not self._places.go_on():
+            if following is not None:
+                self._start(following)
+            return None
+        if following is None and self._places.line:
+            following = self._places.line.popleft()
+            self._look_for_more()
+        if following is None:
+            self._places.trying -= 1
+        return following
 
     async def _attempt(self, delivery: Delivery, *, last: bool) -> Delivery | None:
         effect = delivery.effect
-        if effect.kind is EffectKind.HAND_OVER:
-            self._rate.give_back(1)  # not for Cention
-        elif (step := self._not_now(delivery)) is not None:
-            self._rate.give_back(1)
-            parked = step.settlement is Settlement.PARKED
-            return await self._settle(delivery, step, Unknown(step.reason) if parked else None, last=last)
-        began = monotonic()
         try:
-            outcome = await self._dispatcher.send(effect, in_doubt=delivery.in_doubt)
-        except StoreUnavailable as error:
-            outcome = TryLater(f"redis: {error.reason}", None, None)
-        except Exception:
-            # A fault of ours must cost neither the delivery nor the lane: it is tried again, and the log has it.
-            log.exception("attempt failed inside the bridge", delivery=effect.effect_id)
-            outcome = TryLater("the bridge failed; see its log", None, None)
-        took_s = monotonic() - began
-        age_s = delivery.age_ms / 1000 + took_s
+            if effect.kind is EffectKind.HAND_OVER:
+                self._rate.give_back(1)  # not for Cention
+            elif (step := self._not_now(delivery)) is not None:
+                self._rate.give_back(1)
+                parked = step.settlement is Settlement.PARKED
+                return await self._settle(delivery, step, Unknown(step.reason) if parked else None, last=last)
+            began = monotonic()
+            outcome = await self._send(delivery)
+        finally:
+            self._vacate()
+        ended = monotonic()
+        took_s, age_s = ended - began, delivery.age_ms / 1000 + ended - delivery.leased_at
         step = next_step(
             outcome,
             delivery.attempt,
@@ -290,6 +268,25 @@ class Worker:
         )
         self._observe(delivery, outcome, step, took_s, age_s)
         return await self._settle(delivery, step, outcome, took_s, last=last)
+
+    async def _send(self, delivery: Delivery) -> Outcome:
+        try:
+            return await self._dispatcher.send(delivery.effect, in_doubt=delivery.in_doubt)
+        except StoreUnavailable as error:
+            return TryLater(f"redis: {error.reason}", None, None)
+        except Exception:
+            # A fault of ours must cost neither the delivery nor the lane: it is tried again, and the log has it.
+            log.exception("attempt failed inside the bridge", delivery=delivery.effect.effect_id)
+            return TryLater("the bridge failed; see its log", None, None)
+
+    def _vacate(self) -> None:
+        """Leaves a place to what waits in the line, where it need not wait for this lane to be written down."""
+        self._places.trying -= 1
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._places.line and self._places.free:
+            self._start(self._places.line.popleft())
 
     def _not_now(self, delivery: Delivery) -> NextStep | None:
         """What becomes of the delivery without an attempt; None: make one."""

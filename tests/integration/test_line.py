@@ -18,7 +18,7 @@ from bridge.store.keys import shard_of
 from tests.e2e.support import eventually
 from tests.fakes.logs import captured
 from tests.integration.delivery_support import Clock, Gate, Work, working
-from tests.integration.store_support import INBOUND, A, B
+from tests.integration.store_support import INBOUND, A, B, proxy
 
 PAIRS = [Pair(9, number) for number in range(6)]
 
@@ -180,6 +180,49 @@ async def test_a_place_whose_work_crashes_does_not_strand_the_line(
             await eventually(lambda: places.taken == 0, "the line is worked off")
         assert "a fault of ours" in lines.text
         assert [await work.outcomes(f"c-{number}") for number in range(3)] == [[], ["delivered"], ["delivered"]]
+
+
+async def test_places_do_not_stand_empty_while_outcomes_are_written_down(redis: EmbeddedRedis) -> None:
+    gate, (places, _) = Gate(), lined()
+    async with (
+        gate.cention() as url,
+        proxy(redis.socket_path) as between,
+        working(between.url, cention_url=url, places=places, poll_s=3600) as work,
+    ):
+        await committing(work, 3)
+        await eventually(lambda: gate.under_way == 1, "the first is under way")
+        between.open.clear()
+        gate.open.set()
+        await eventually(lambda: len(gate.calls) == 2, "the second need not wait for what Redis says of the first")
+        await eventually(lambda: places.trying == 0, "its outcome is to be written down too")
+        assert len(places.line) == 1, "but so many alone: if we die now, nobody knows that they were tried"
+        between.open.set()
+        await work.idle()
+        assert [call["referenceId"] for call in gate.calls] == ["c-0", "c-1", "c-2"]
+        assert gate.most == 1
+
+
+async def test_a_lane_that_goes_on_has_no_place_of_its_own(redis: EmbeddedRedis) -> None:
+    """Others began while its outcome was written down; more attempts than places would be too many for Cention."""
+    gate, (places, _) = Gate(), lined()
+    async with (
+        gate.cention() as url,
+        proxy(redis.socket_path) as between,
+        working(between.url, cention_url=url, places=places, poll_s=3600) as work,
+    ):
+        await committing(work, 2)
+        await eventually(lambda: gate.under_way == 1, "the first is under way")
+        await work.store.end(PAIRS[0], "c-0")
+        between.open.clear()
+        gate.open.set()
+        gate.open.clear()  # whoever waits is answered, and nobody after
+        await eventually(lambda: len(gate.calls) == 2 and gate.under_way == 1, "the second lane has the place")
+        between.open.set()
+        await eventually(lambda: len(places.line) == 1, "the first lane's next delivery waits for it")
+        gate.open.set()
+        await work.idle()
+        assert [call["referenceId"] for call in gate.calls] == ["c-0", "c-1", "c-0"]
+        assert gate.most == 1
 
 
 async def test_a_place_that_no_commit_took_is_for_what_waits_in_redis(redis: EmbeddedRedis) -> None:
