@@ -29,9 +29,12 @@ log = get_logger(__name__)
 
 Command = tuple[Any, ...]
 
-PIPELINES_MAX = 64
-"""Pipelines under way at once for what is promised, and as many for the rest."""
-CONNECTIONS_MAX = 2 * PIPELINES_MAX + 8  # the last for what asks beside the pipelines
+PIPELINES_MAX = 2
+"""Pipelines under way at once: one that Redis works on, and one that it finds when that is done. What comes meanwhile
+leaves as one; in more and smaller ones the same commands would cost more, and wait longer where there are many."""
+CONFIRMED_MAX = 64
+"""The same where replicas, or disks, confirm what is promised: each waits for the network, and not for the others."""
+CONNECTIONS_MAX = PIPELINES_MAX + CONFIRMED_MAX + 8  # the last for what asks beside the pipelines
 SLOW_S = 0.5
 """An answer that took longer could be that of a master which was replaced meanwhile. No failover is done sooner."""
 REDIRECTS_MAX = 2
@@ -268,7 +271,7 @@ _SUPERSEDED = StoreUnavailable("another server took its place before it answered
 class _Channel:
     """Collects what is asked for into pipelines.
 
-    While `PIPELINES_MAX` of them are under way, the rest waits and leaves as one: a Redis that takes its time is not
+    While as many as there may be are under way, the rest waits and leaves as one: a Redis that takes its time is not
     one that is away.
     """
 
@@ -276,6 +279,7 @@ class _Channel:
         self._server, self._durability, self._tasks = server, durability, tasks
         self._waiting: list[Asked] = []
         self._under_way = 0
+        self._most = PIPELINES_MAX if durability is None else CONFIRMED_MAX
 
     @property
     def busy(self) -> bool:
@@ -287,7 +291,7 @@ class _Channel:
         self._waiting.append(asked)
 
     def _flush(self) -> None:
-        if not self._waiting or self._under_way >= PIPELINES_MAX:
+        if not self._waiting or self._under_way >= self._most:
             return
         self._under_way += 1
         batch, self._waiting = self._waiting, []
