@@ -7,8 +7,9 @@ Why a line: a lane that finds no room here is claimed later, which costs Redis a
 not always: what waits here under our lease could be tried by another replica meanwhile. So there is one only while
 deliveries leave briskly, and nothing waits in it for long.
 
-Invariants: never more attempts at a time than places. Commits fill at most half of the line. The rest is for claims, so
-that retries that came due, and lanes that other replicas left, have their turn however much comes in.
+Invariants: never more attempts at a time than places, nor begun where twice as many lanes are tried, written down or
+given back. Commits fill at most half of the line. The rest is for claims, so that retries that came due, and lanes that
+other replicas left, have their turn however much comes in.
 Source: docs/adr/0021-a-line-before-the-places.md.
 """
 

@@ -16,6 +16,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
+from contextlib import suppress
 from functools import cache
 from itertools import cycle
 from typing import Literal
@@ -77,7 +78,7 @@ class Worker:
         self._due: set[int] = set(range(SHARDS))
         self._owed: Counter[int] = Counter()
         """Per shard, how many settles wait for Redis; a claim before them would take their lanes, and ask twice."""
-        self._woken = asyncio.Event()
+        self._woken, self._all_answered = asyncio.Event(), asyncio.Event()
         self._stopping = False
         self._random = random.Random()  # noqa: S311 (jitter, not a secret)
         # Asked once: a line that is not written costs as much as what it would tell.
@@ -104,16 +105,21 @@ class Worker:
 
     def take(self, delivery: Delivery) -> None:
         """See `bridge.store.deliveries.Taker`."""
-        self._places.offered -= 1
+        self._answered()
         self._start(delivery)
 
     def forgo(self, delivery: Delivery | None = None) -> None:
         """See `bridge.store.deliveries.Taker`."""
-        self._places.offered -= 1
+        self._answered()
         self._rate.give_back(1)
         if delivery is not None and not self._stopping:
             self._lanes.start(self._give_back(delivery, _NOT_TOLD), "give back").add_done_callback(self._freed)
         self._look_for_more()
+
+    def _answered(self) -> None:
+        self._places.offered -= 1
+        if self._stopping and not self._places.offered:
+            self._all_answered.set()
 
     async def run(self) -> None:
         """Works until `drain`."""
@@ -178,7 +184,11 @@ class Worker:
         self._woken.set()
         while self._places.line:
             self._start(self._places.line.popleft())
-        if late := await self._lanes.drain(timeout_s):
+        ends = monotonic() + timeout_s
+        if self._places.offered:  # what a commit under way leases is to be given back too
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._all_answered.wait(), timeout_s)
+        if late := await self._lanes.drain(max(0.0, ends - monotonic())):
             log.warning("attempts cut off at the drain's end; they are repeated when their leases end", lanes=late)
 
     def _start(self, delivery: Delivery) -> None:

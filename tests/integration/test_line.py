@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -114,6 +115,48 @@ async def test_a_drain_gives_the_line_back_untried(redis: EmbeddedRedis) -> None
         claimed = await work.store.claim()
         assert set(claimed) == set(PAIRS[1:3]), "due at once"
         assert [(delivery.attempt, delivery.in_doubt) for delivery in claimed.values()] == [(1, False)] * 2
+
+
+async def test_a_drain_gives_back_what_a_commit_under_way_leases(redis: EmbeddedRedis) -> None:
+    places, _ = lined()
+    async with proxy(redis.socket_path) as between, working(between.url, places=places, run=False) as work:
+        work.store.calls.hand_to(work.worker)
+        event = work.store.event(EventKind.STARTED, A, facts=INBOUND)
+        between.open.clear()
+        taking = asyncio.create_task(work.store.commit(event, work.store.calls.recall(event)))
+        await eventually(lambda: places.offered == 1, "a place is kept for the commit")
+        draining = asyncio.create_task(work.worker.drain(30))
+        await eventually(lambda: work.worker._stopping, "the drain has begun")
+        between.open.set()
+        await draining
+        assert await taking is Commit.LEASED
+        assert (places.taken, await work.store.leases()) == (0, {})
+        (delivery,) = (await work.store.claim()).values()
+        assert (delivery.attempt, delivery.in_doubt) == (1, False)
+
+
+@pytest.mark.parametrize(("status", "came_to"), [(204, "delivered"), (503, "parked")])
+async def test_a_deliverys_age_counts_its_time_in_the_line(redis: EmbeddedRedis, status: int, came_to: str) -> None:
+    gate, (places, _) = Gate(status=status), lined()
+    async with (
+        gate.cention() as url,
+        working(redis.url, cention_url=url, places=places, poll_s=3600, age_s_max=3600) as work,
+    ):
+        await committing(work, 2)
+        (waiting,) = places.line
+        # As if it had been leased, at an age of 0, and waited since.
+        places.line[0] = replace(waiting, leased_at=waiting.leased_at - 3601)
+        work.worker._begin_within_s += 7200
+        gate.open.set()
+
+        async def done() -> bool:
+            return bool(await work.answers("c-1"))
+
+        await eventually(done, "it was tried")
+        (answer,) = await work.answers("c-1")
+        assert answer["then"] == came_to
+        if came_to == "delivered":
+            assert work.sample("bridge_delivery_seconds_sum") > 3601
 
 
 async def test_what_waits_too_long_in_the_line_is_given_back(redis: EmbeddedRedis) -> None:

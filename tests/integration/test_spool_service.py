@@ -161,13 +161,26 @@ async def test_stories_go_on_in_order_through_outages(tmp_path: Path, harm: Harm
     agents, calls = 20, 8
     expected: dict[tuple[int, int], list[str]] = {}
     async with bench(tmp_path, redis__timeout_s=0.3) as b:
-        posted = 0
+        posted = most = 0
+        let = asyncio.Condition()
+
+        async def let_in(number: int) -> None:
+            """Has so many events posted in all, and up to one an agent more; else all might be during one outage."""
+            nonlocal most
+            async with let:
+                most = number
+                let.notify_all()
+
+        def may_post() -> bool:
+            return posted < most
 
         async def play(pair: tuple[int, int]) -> None:
             nonlocal posted
             for number in range(calls):
                 call, opens = f"{pair[1]}-{number}", (inbound, outbound)[number % 2]
                 for each in (opens(call, pair), event("answered", call, pair, 2), ended(call, pair)):
+                    async with let:
+                        await let.wait_for(may_post)
                     status, _, _ = await b.post(each)
                     assert status == 202
                     posted += 1
@@ -178,16 +191,19 @@ async def test_stories_go_on_in_order_through_outages(tmp_path: Path, harm: Harm
         async def outages() -> None:
             for share in (0.2, 0.6):
                 begun = int(agents * calls * 3 * share)
+                await let_in(begun + 60)
                 await eventually(lambda begun=begun: posted >= begun)
                 await harm(b.redis)
                 spooled = await b.metric("bridge_spooled_total")
-                await eventually(lambda at=posted: posted >= at + 60)
+                await let_in(enough := posted + 60)
+                await eventually(lambda enough=enough: posted >= enough)
 
                 async def some(before: float = spooled) -> bool:
                     return await b.metric("bridge_spooled_total") > before
 
                 await eventually(some, "events are spooled")
                 await mend(b.redis)
+            await let_in(agents * calls * 3)
 
         await asyncio.gather(outages(), *(play((3000, number)) for number in range(agents)))
         await b.drained()
