@@ -71,10 +71,11 @@ def breaker(settings: Settings, name: str, metrics: Metrics | None) -> Breaker:
 def places(settings: Settings) -> Places:
     """The worker's places, with a line before them where that harms nobody."""
     delivery = settings.delivery
-    # With a rate, what waits in the line would leave all at once. And should the process be killed, nobody knows that
-    # it was not tried: it would be left to an operator where doubt parks.
-    line = 0 if delivery.rate_per_s or delivery.unknown_outcome == "park" else LINE
-    return Places(delivery.concurrency, line=line)
+    # With a rate, what waits in the line would leave all at once. Should the process be killed, nobody knows that it
+    # was not tried: it would be left to an operator where doubt parks. And of a cluster one node may be away: its lanes
+    # would be tried from the line, and hold the places of all others while they cannot be written down.
+    harms = delivery.rate_per_s or delivery.unknown_outcome == "park" or "+cluster:" in settings.redis.url
+    return Places(delivery.concurrency, line=0 if harms else LINE)
 
 
 def card_s(settings: Settings) -> float:
