@@ -117,11 +117,10 @@ class Places:
 
     def offer(self) -> bool:
         """Keeps room for a commit's first delivery, if there is some and no lane waits for it in Redis."""
-        brisk, taken = self.brisk, self.taken
-        most = self._number + (self.longest // 2 if brisk else 0)
+        taken, most = self.taken, self.for_commits
         self.crowded |= taken >= most
-        # Where there is a line, claims have its other half for themselves.
-        claiming = max(0, self.claiming - self.longest // 2) if brisk else self.claiming
+        # Where there is a line, claims have as much of it for themselves.
+        claiming = max(0, self.claiming - (most - self._number))
         if self.behind or taken + claiming >= most:
             return False
         self.offered += 1
