@@ -125,12 +125,14 @@ class Bridge:
 
     Attributes:
         log: its last lines.
+        told_to_end: whether it was sent a signal that ends it.
     """
 
     process: asyncio.subprocess.Process
     intake_url: str
     admin_url: str
     log: list[str] = field(default_factory=list)
+    told_to_end: bool = False
 
     @property
     def pid(self) -> int:
@@ -146,6 +148,7 @@ class Bridge:
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
     def send(self, number: signal.Signals) -> None:
+        self.told_to_end |= number in (signal.SIGTERM, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
 
@@ -167,6 +170,9 @@ class Fleet:
     Args:
         directory: below it, each slot has its own.
         environment: the settings of the bridge in a slot, as `section__key` to value.
+
+    Attributes:
+        fallen: a sentence for each bridge that was ready, and ended without being told to, or with a failure.
     """
 
     LINES_KEPT = 400
@@ -178,6 +184,7 @@ class Fleet:
         self._readers = Tasks("bridge logs")
         self.starts = 0
         self.kills = 0
+        self.fallen: list[str] = []
 
     def __getitem__(self, slot: int) -> Bridge:
         return self._slots[slot]
@@ -268,3 +275,7 @@ class Fleet:
                     bridge.intake_url, bridge.admin_url = said["intake"], said["admin"]
                     ready.set()
         ready.set()
+        code = await bridge.process.wait()
+        if bridge.intake_url and (not bridge.told_to_end or code not in (0, -signal.SIGKILL)):
+            why = "when told to" if bridge.told_to_end else "by itself"
+            self.fallen.append(f"the bridge in slot {slot} ended {why}, with {code}: " + "\n".join(bridge.log[-20:]))

@@ -41,6 +41,13 @@ async def redis_away(world: World) -> None:
         await world.failing(list(world.redis_links.values()), Fault(Kind.REFUSE), 1.5 * LEASE_S)
 
 
+async def redis_resets(world: World) -> None:
+    # Most connections lie in a pool when it happens, and each is used again.
+    for _ in range(world.kills(10)):
+        await world.failing(list(world.redis_links.values()), Fault(Kind.REFUSE), 0.05)
+        await world.lapse(world.dice.uniform(0.1, 0.3))
+
+
 async def redis_lost_by_one(world: World) -> None:
     with world.disturbance(forgets=True):
         await world.failing([world.redis_links[0]], Fault(Kind.REFUSE), 1.5 * LEASE_S)
@@ -95,6 +102,13 @@ SCENARIOS = (
     ),
     Scenario(
         "redis_away", "Redis refuses connections for one and a half leases.", redis_away, sticks=True, settings=_SHORT
+    ),
+    Scenario(
+        "redis_resets",
+        "All connections to Redis are reset, again and again.",
+        redis_resets,
+        sticks=True,
+        settings=_SHORT,
     ),
     Scenario(
         "redis_refused_without_spool",

@@ -256,6 +256,8 @@ async def played(scenario: Scenario, options: Options, directory: Path) -> Resul
             _count(world)
     except (NotTaken, DidNotStart, OSError, aiohttp.ClientError, TimeoutError) as error:
         result.error = f"{type(error).__name__}: {error}"
+    if world.fleet.fallen:  # whatever became of the calls: others may have taken them
+        result.error = "\n".join([*filter(None, [result.error]), *world.fleet.fallen])
     result.duration_s = monotonic() - began
     return result
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import hiredis
 from redis import asyncio as redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MaxConnectionsError, MovedError, NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -185,7 +186,7 @@ class Server:
             async with asyncio.timeout(self._timeout_s):
                 connection = await pool.get_connection()  # type: ignore[no-untyped-call] # redis-py left it so
                 try:
-                    await connection.send_packed_command([hiredis.pack_command(command) for command in commands])
+                    await _send(connection, [hiredis.pack_command(command) for command in commands])
                     return await self._answers(connection, commands)
                 except BaseException:
                     # What is not read yet would be taken for the answers to whatever is asked next.
@@ -265,6 +266,21 @@ class Server:
         return not self._checking.cancelled() and self._checking.result()
 
 
+async def _send(connection: redis.Connection, packed: Sequence[bytes]) -> None:
+    try:
+        await connection.send_packed_command(packed)
+    except _RESET_AT_REST:
+        # redis-py has let go of it, and connects anew: nothing had left.
+        try:
+            await connection.send_packed_command(packed)
+        except _RESET_AT_REST as error:
+            raise RedisConnectionError(f"closed at once: {error}") from error
+
+
+_RESET_AT_REST = (RuntimeError, TypeError, AttributeError)
+"""What writing to a connection raises that was reset while it lay in the pool: uvloop the first; asyncio's own loop, by
+its version, the others. redis-py looks there for an end alone, and passes these on.
+Source: redis-py, issue 4287; uvloop, issue 506."""
 _SUPERSEDED = StoreUnavailable("another server took its place before it answered")
 
 

@@ -105,6 +105,19 @@ async def test_the_checker_flags_what_is_sabotaged(kind: str, tmp_path: Path) ->
     assert any(words in text for text in result.broken), told(result)
 
 
+@pytest.mark.ci
+async def test_a_bridge_that_ends_by_itself_is_an_error_though_another_takes_its_calls(tmp_path: Path) -> None:
+    async def falls(world: World) -> None:
+        world.fleet[0].process.kill()  # past the checker, which would know of it
+
+    scenario = replace(SCENARIOS["two_to_five_replicas"], play=falls)
+    result = await played(scenario, Options(seed=1), tmp_path)
+    assert result.error is not None
+    assert "slot 0 ended by itself, with -9" in result.error
+    assert result.sent == result.accepted
+    assert not result.passed
+
+
 async def test_a_bridge_that_does_not_start_is_an_error_and_no_pass(tmp_path: Path) -> None:
     scenario: Scenario = replace(SCENARIOS["two_to_five_replicas"], settings={"delivery__lease_s": 0.5})
     result = await played(scenario, Options(seed=1), tmp_path)

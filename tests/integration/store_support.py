@@ -5,6 +5,8 @@ Not a test itself.
 
 import asyncio
 import contextlib
+import socket
+import struct
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -163,9 +165,11 @@ class Proxy:
         self.cut = False
         self.held = self.connections = 0
         self._serving: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
 
     def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._writers.append(writer)
         self._serving.add(asyncio.create_task(self._serve(reader, writer)))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -192,6 +196,15 @@ class Proxy:
         for stream in (writer, to_server):
             with contextlib.suppress(ConnectionError):
                 await stream.wait_closed()
+
+    async def reset(self) -> None:
+        """Resets the connections that there are, as what stands between may, or a host that was started anew."""
+        for writer in self._writers:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+        self._writers.clear()
 
     async def ended(self) -> None:
         self.open.set()

@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from redis.exceptions import RedisError, ResponseError
@@ -143,6 +144,27 @@ async def test_a_commit_whose_answer_was_lost_is_applied_once(redis: EmbeddedRed
             assert await store.commit(event, again) is Commit.DUPLICATE
         assert (await store.calls.load(event)).seen
         assert len(await store.lane()) == 2
+
+
+def test_a_connection_that_was_reset_at_rest_is_replaced(tmp_path: Path) -> None:
+    """On uvloop, as the service runs: it raises RuntimeError for such a connection, and not what redis-py looks for."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def reset_at_rest() -> None:
+        async with (
+            EmbeddedRedis(tmp_path / "redis", fsync="no") as redis,
+            proxy(redis.socket_path) as between,
+            connected(between.url) as connection,
+        ):
+            await connection.run(("PING",))
+            await between.reset()
+            async with connected(between.url) as other:  # once it has its answer, the reset has been noticed
+                await other.run(("PING",))
+            assert await connection.run(("INCR", "n")) == [1]
+            assert between.connections == 3
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(reset_at_rest())
 
 
 async def test_a_server_that_does_not_answer_is_away_after_the_timeout(redis: EmbeddedRedis) -> None:
