@@ -341,12 +341,14 @@ async def _listen(
 
 
 async def _repeat(every_s: float, work: Callable[[], Awaitable[object]]) -> None:
-    """Does `work` again and again; Redis being away is waited out, anything else ends the service."""
+    """Does `work` again and again. Whatever it fails at must not end the service, and with it the calls."""
     while True:
         try:
             await work()
         except StoreUnavailable as error:
             log.debug("put off", reason=error.reason)
+        except Exception:
+            log.exception("housekeeping failed inside the bridge")
         await asyncio.sleep(every_s)
 
 

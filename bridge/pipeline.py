@@ -29,6 +29,7 @@ from bridge.delivery.pace import Pace
 from bridge.runtime.clock import now_ms
 from bridge.runtime.logs import get_logger
 from bridge.store.calls import CallStore, Commit
+from bridge.store.errors import StoreUnavailable
 from bridge.store.keys import shard_of
 from bridge.store.outbox import Outbox
 
@@ -56,6 +57,8 @@ class Pipeline:
         """
         self._store, self._outbox, self._policy, self._wake, self._began = store, outbox, policy, wake, began
         self._pace = pace
+        self._stuck: set[tuple[Pair, str]] = set()
+        """Calls that are due and cannot be expired, of which the log has told."""
 
     async def accept(self, events: Sequence[CallEvent]) -> list[Verdict]:
         """Takes `events` in; those of one pair in their order, those of different pairs side by side.
@@ -179,6 +182,7 @@ class Pipeline:
             How many calls this replica expired.
         """
         taken = 0
+        stuck: set[tuple[Pair, str]] = set()
         for pair, call_id in await self._store.expired():
             if held(pair):
                 continue
@@ -189,9 +193,20 @@ class Pipeline:
                 call_id=call_id,
                 pair=pair,
             )
-            if await self._take(event) is Verdict.ACCEPTED:
+            try:
+                verdict = await self._take(event)
+            except StoreUnavailable:
+                raise
+            except Exception:
+                # Such as a call that a newer version wrote. It must not keep the others from their turn.
+                stuck.add((pair, call_id))
+                if (pair, call_id) not in self._stuck:
+                    log.exception("call not expired: it failed inside the bridge", call=call_id, pair=str(pair))
+                continue
+            if verdict is Verdict.ACCEPTED:
                 taken += 1
                 log.warning("call expired", call=call_id, pair=str(pair))
+        self._stuck = stuck
         return taken
 
 

@@ -133,6 +133,8 @@ class Worker:
                 await self._claim()
             except StoreUnavailable as error:
                 log.warning("cannot claim lanes", reason=error.reason)
+            except Exception:
+                log.exception("claiming failed inside the bridge")  # and must not end the service
             try:
                 async with asyncio.timeout(self._idle_s(next_poll)):
                     await self._woken.wait()

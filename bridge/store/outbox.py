@@ -28,7 +28,7 @@ from bridge.store.keys import (
     member,
     shard_of,
 )
-from bridge.store.records import dump_entry, load_effect
+from bridge.store.records import BROKEN, dump_entry, load_effect
 
 log = get_logger(__name__)
 
@@ -201,6 +201,6 @@ def _delivery(
     try:
         known, in_doubt = load_effect(effect), doubt == "1"
         return Delivery(known, str(epoch), int(attempts), int(created_at), in_doubt, max(0, int(age_ms)), leased_at)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except BROKEN as error:
         log.error("a delivery cannot be read; its lane stands still", delivery=delivery_id, error=type(error).__name__)
         return None

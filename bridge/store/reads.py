@@ -10,9 +10,12 @@ from typing import Any
 from bridge.calls.effects import EffectKind, effect_id
 from bridge.calls.events import Pair
 from bridge.calls.state import LIVE, Call
+from bridge.runtime.logs import get_logger
 from bridge.store.connection import Connection, scored
 from bridge.store.keys import ACTIVE, ERRANDS, FINISHED, SHARDS, Keys, member, parse_member, shard_of
-from bridge.store.records import call_from_dict, load_call, load_entry, load_pair
+from bridge.store.records import BROKEN, call_from_dict, load_call, load_entry, load_pair
+
+log = get_logger(__name__)
 
 Position = tuple[int, str]
 """Where in the list of active calls: start, ms since the epoch, and the call's member."""
@@ -104,11 +107,10 @@ class Reads:
                 for command in (("GET", self._keys.pair(pair)), ("HGET", *self._errand_of(pair, call_id)))
             )
         )
-        reads: list[CallRead | None] = []
-        for (pair, call_id), value, errand in zip(whose, answers[::2], answers[1::2], strict=True):
-            data = load_pair(value or "")[1].get(call_id)
-            reads.append(None if data is None else CallRead(call_from_dict(data, call_id, pair), errand))
-        return reads
+        return [
+            _read(pair, call_id, value or "", errand)
+            for (pair, call_id), value, errand in zip(whose, answers[::2], answers[1::2], strict=True)
+        ]
 
     def _errand_of(self, pair: Pair, call_id: str) -> tuple[str, str]:
         return self._keys.of_shard(shard_of(pair), ERRANDS), member(pair, call_id)
@@ -152,7 +154,7 @@ class Reads:
             after: the place of the last one before.
 
         Returns:
-            The place of each, and the call; None where it has come back or is forgotten.
+            The place of each, and the call; None where it has come back, is forgotten, or cannot be read.
         """
         places = await self._oldest(FINISHED, before, limit, after)
         whose = [parse_member(name) for _, name in places]
@@ -160,7 +162,7 @@ class Reads:
             return []
         answers = await self._run(*(("HMGET", self._keys.ended(*each), "call", "errand") for each in whose))
         calls = [
-            None if raw is None else CallRead(load_call(raw, call_id, pair), errand)
+            _read_ended(pair, call_id, raw, errand)
             for (pair, call_id), (raw, errand) in zip(whose, answers, strict=True)
         ]
         return list(zip(places, calls, strict=True))
@@ -193,6 +195,28 @@ class Reads:
         """How many calls an agent is on."""
         counts = await self._run(*(("ZCARD", self._keys.of_shard(shard, ACTIVE)) for shard in range(SHARDS)))
         return sum(counts)
+
+
+def _read(pair: Pair, call_id: str, value: str, errand_id: str | None) -> CallRead | None:
+    """The call in its pair's value; None where it is not there, or cannot be read: others stand in the list with it."""
+    try:
+        data = load_pair(value)[1].get(call_id)
+        return None if data is None else CallRead(call_from_dict(data, call_id, pair), errand_id)
+    except BROKEN as error:
+        _pass_over(pair, call_id, error)
+        return None
+
+
+def _read_ended(pair: Pair, call_id: str, raw: str | None, errand_id: str | None) -> CallRead | None:
+    try:
+        return None if raw is None else CallRead(load_call(raw, call_id, pair), errand_id)
+    except BROKEN as error:
+        _pass_over(pair, call_id, error)
+        return None
+
+
+def _pass_over(pair: Pair, call_id: str, error: Exception) -> None:
+    log.error("a call cannot be read; it is passed over", call=call_id, pair=str(pair), error=type(error).__name__)
 
 
 def _is_after(position: Position, after: Position | None) -> bool:

@@ -17,6 +17,9 @@ from bridge.calls.verdicts import Fault, Rejection
 from bridge.runtime.clock import rfc3339
 from bridge.store.packing import pack, unpack
 
+BROKEN = (ValueError, LookupError, TypeError, AttributeError)
+"""What reading raises where something is stored that a newer version wrote, or that is damaged."""
+
 
 def facts_to_dict(facts: Facts) -> dict[str, Any]:
     return {name: value for name, value in zip(FACT_NAMES, facts, strict=True) if value is not None}
