@@ -128,13 +128,17 @@ async def running(
             )
         )
         places = parts.places(settings)
+        pace = Pace(places)
+        metrics.trying.set_function(lambda: places.trying)
+        metrics.in_line.set_function(lambda: len(places.line))
+        metrics.paced.set_function(lambda: pace.waiting)
         # The pipeline wakes the worker, and the worker hands calls over through the pipeline.
         pipeline = Pipeline(
             store,
             outbox,
             parts.policy(settings),
             lambda shard: worker.wake(shard),
-            pace=Pace(places),
+            pace=pace,
             began=lambda call: None if presence is None else presence.began(call),
         )
 

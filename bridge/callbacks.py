@@ -34,6 +34,7 @@ from bridge.delivery.tokens import Tokens
 from bridge.delivery.worker import Worker
 from bridge.intake.batch import Reject
 from bridge.intake.callbacks import CallbackRoute, CallbackSecrets, Received
+from bridge.parts import secrets
 from bridge.runtime.clock import monotonic, now_ms
 from bridge.runtime.logs import get_logger
 from bridge.runtime.metrics import Metrics
@@ -223,7 +224,7 @@ class Callbacks:
 
     def replace(self, settings: Settings, token: str) -> bool:
         """Takes up the secrets of `settings` and the `token` for files; says whether any was new."""
-        secret, forward = _revealed(settings.callback.secret), _revealed(settings.callback.forward_secret)
+        secret, forward = secrets(settings.callback.secret), secrets(settings.callback.forward_secret)
         token_changed = self._tokens.replace(token, {})
         if token_changed and self._worker is not None:
             self._worker.wake_all()
@@ -290,7 +291,7 @@ async def open_callbacks(
             forwarder = await stack.enter_async_context(
                 Forwarder(
                     own.forward_url,
-                    _revealed(own.forward_secret),
+                    secrets(own.forward_secret),
                     attempt_timeout_s=delivery.attempt_timeout_s,
                     connections_max=CONCURRENCY,
                 )
@@ -313,14 +314,10 @@ async def open_callbacks(
         route = None
         if own.enabled:
             route = CallbackRoute(
-                CallbackSecrets(_revealed(own.secret)),
+                CallbackSecrets(secrets(own.secret)),
                 taking.receive,
                 keep,
                 lambda code: metrics.callbacks_refused.labels(code).inc(),
                 own.body_bytes_max,
             )
         yield Callbacks(store, route, outbox, worker, tokens, forwarder, metrics, files)
-
-
-def _revealed(values: Any) -> list[str]:
-    return [value.get_secret_value() for value in values]

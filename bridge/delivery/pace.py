@@ -35,6 +35,11 @@ class Pace:
         self._timer: asyncio.TimerHandle | None = None
         places.follow(self._moved)
 
+    @property
+    def waiting(self) -> int:
+        """Events that wait for their turn."""
+        return sum(not turn.done() for _, turn in self._waiting)
+
     def until(self) -> float:
         """Until when what comes now may have to wait, for `enter`."""
         return self._clock() + WAIT_S

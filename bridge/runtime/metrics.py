@@ -46,6 +46,16 @@ class Metrics:
             "bridge_delivery_seconds", "From an effect's commit to Cention's answer to it.", buckets=_SECONDS,
             registry=registry,
         )  # fmt: skip
+        self.trying = Gauge("bridge_delivery_attempts_under_way", "Attempts at Cention being made.", registry=registry)
+        self.in_line = Gauge(
+            "bridge_deliveries_in_line",
+            "Deliveries leased here that wait for a place to be tried in.",
+            registry=registry,
+        )
+        self.paced = Gauge(
+            "bridge_events_paced", "Events that wait, for a second at most, since this process is at its limit.",
+            registry=registry,
+        )  # fmt: skip
         self.expired = Counter("bridge_calls_expired", "Calls swept, and orphans written off.", registry=registry)
         self.waiting = Gauge("bridge_deliveries_waiting", "Deliveries not yet made.", registry=registry)
         self.parked = Gauge("bridge_deliveries_parked", "Deliveries that wait for an operator.", registry=registry)

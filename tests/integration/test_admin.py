@@ -66,6 +66,22 @@ async def test_a_service_is_alive_and_ready_and_counts(redis: EmbeddedRedis, tmp
         await eventually(counted, "the gauges")
 
 
+async def test_what_is_under_way_is_counted(redis: EmbeddedRedis, tmp_path: Path) -> None:
+    async with running(tmp_path, redis, delivery__drain_s=0.1) as api:
+        assert api.service.sandbox is not None
+        api.service.sandbox.set_faults([{"delay_s": 3600}])
+        for number in range(3):
+            assert await api.post(inbound(f"c-{number}", (1, number))) == 202
+
+        async def counted(under_way: int) -> bool:
+            said = await api.get("/metrics")
+            assert "bridge_deliveries_in_line 0.0" in said
+            assert "bridge_events_paced 0.0" in said
+            return f"bridge_delivery_attempts_under_way {under_way}.0" in said
+
+        await eventually(lambda: counted(3), "three attempts")
+
+
 async def test_a_redis_that_takes_no_writes_makes_a_service_unready(redis: EmbeddedRedis, tmp_path: Path) -> None:
     async with bench(redis.url) as store, running(tmp_path, redis, spool__enabled=False) as api:
         await api.post(inbound("c-1", PAIR))

@@ -2,11 +2,6 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from datetime import timedelta
-from email.utils import format_datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,92 +9,24 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from bridge import app
 from bridge.cention.sandbox import Sandbox
 from bridge.runtime.clock import now
-from bridge.settings import Settings, load
 from bridge.store.embedded import EmbeddedRedis
-from tests.e2e.support import ended, environment, eventually, inbound, outbound, post, settings, told
+from tests.e2e.support import eventually, inbound, post
 from tests.integration.cention_support import raw, web_server
-
-FAST = {
-    "delivery__schedule_s": [0.05, 0.1],
-    "delivery__attempt_timeout_s": 1.0,
-    "delivery__lease_s": 5.0,
-    "delivery__breaker_failures": 10_000,  # no breaker, except where it is what is looked at
-    "delivery__breaker_open_s": 0.2,
-}
-PAIRS = [(1000, number) for number in range(6)]
-Service = app.Service
-
-
-@asynccontextmanager
-async def ill(
-    tmp_path: Path, redis: EmbeddedRedis, *rules: dict[str, Any], **more: object
-) -> AsyncIterator[tuple[Service, Sandbox]]:
-    """A service whose sandbox goes wrong by `rules`."""
-    async with app.running(settings(tmp_path, redis.url, **{**FAST, **more}), sandbox_port=0) as service:
-        assert service.sandbox is not None
-        service.sandbox.set_faults(rules)
-        yield service, service.sandbox
-
-
-async def calls(service: Service) -> dict[str, list[str]]:
-    """Posts a whole call at every pair, inbound and outbound in turn, and returns what Cention must be told of each."""
-    async with aiohttp.ClientSession() as http:
-        for pair in PAIRS:
-            opens = inbound if pair[1] % 2 else outbound
-            assert await post(http, service.intake_url, opens(f"c-{pair[1]}", pair)) == 202
-            assert await post(http, service.intake_url, ended(f"c-{pair[1]}", pair)) == 202
-    return {
-        f"{pair[0]}/{pair[1]}": [f"open c-{pair[1]}", f"end-session c-{pair[1]}" if pair[1] % 2 else "end-obcall"]
-        for pair in PAIRS
-    }
-
-
-def by_pair(sandbox: Sandbox) -> dict[str, list[str]]:
-    """What each pair's lane told Cention, in its order; an outbound end names no call."""
-    pairs: dict[str, list[str]] = {}
-    for word in told(sandbox):
-        pair, _, what = word.partition(" ")
-        pairs.setdefault(pair, []).append("end-obcall" if what.startswith("end-obcall") else what)
-    return pairs
-
-
-def once(words: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Without what was told again."""
-    return {pair: list(dict.fromkeys(told)) for pair, told in words.items()}
-
-
-async def all_told(sandbox: Sandbox, expected: dict[str, list[str]]) -> None:
-    await eventually(lambda: once(by_pair(sandbox)) == expected, f"{expected}; it was {by_pair(sandbox)}")
-
-
-async def metric(service: Service, name: str) -> float:
-    text = service.metrics.render().decode()
-    return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.split("{")[0].split(" ")[0] == name)
-
-
-async def at_rest(service: Service) -> None:
-    """Waits until nothing waits any more, and asserts that nothing was parked."""
-
-    async def rest() -> bool:
-        async with aiohttp.ClientSession() as http, http.get(f"{service.admin_url}/metrics") as response:
-            lines = dict(line.rpartition(" ")[::2] for line in (await response.text()).splitlines() if line[0] != "#")
-        return float(lines["bridge_deliveries_waiting"]) == 0
-
-    await eventually(rest, "nothing waits")
-    assert await metric(service, "bridge_deliveries_parked") == 0
-
-
-def soon() -> str:
-    return format_datetime(now() + timedelta(seconds=1.5), usegmt=True)
-
-
-def ci(*values: Any) -> Any:
-    """A case that CI alone runs: it differs little from one that always runs."""
-    return pytest.param(*values, marks=pytest.mark.ci)
-
+from tests.integration.ill_support import (
+    PAIRS,
+    Service,
+    all_told,
+    at,
+    at_rest,
+    by_pair,
+    calls,
+    ci,
+    ill,
+    metric,
+    soon,
+)
 
 PAGE = "<html><title>Bad Gateway</title><body>46701740605</body></html>"
 
@@ -202,15 +129,6 @@ async def refused_port() -> tuple[socket.socket, int]:
     return sock, sock.getsockname()[1]
 
 
-@asynccontextmanager
-async def at(tmp_path: Path, redis: EmbeddedRedis, url: str, **more: object) -> AsyncIterator[Service]:
-    """A service whose Cention is at `url`."""
-    env = environment(redis.url, **{**FAST, "cention__base_url": url, "cention__token": "a-token", **more})
-    (tmp_path / "empty.toml").touch()
-    async with app.running(load(tmp_path / "empty.toml", environ=env)) as service:
-        yield service
-
-
 async def test_a_dead_cention_is_left_in_peace_and_nothing_is_parked(redis: EmbeddedRedis, tmp_path: Path) -> None:
     sock, port = await refused_port()
     more = {"delivery__breaker_failures": 4, "delivery__breaker_open_s": 0.4, "delivery__schedule_s": [0.01]}
@@ -282,198 +200,6 @@ async def test_the_rate_is_kept(limit: int, redis: EmbeddedRedis, tmp_path: Path
         took_s = (at[-1] - at[0]) / 1000
         assert took_s >= (len(at) - burst - 1) / limit - 0.05
         assert took_s < 3 * len(at) / limit, "and it is used"
-
-
-# Unknown outcomes.
-
-
-async def lost_answer(service: Service, sandbox: Sandbox) -> None:
-    """One inbound call whose errand is created, and whose answer is lost."""
-    sandbox.set_faults([{"endpoint": "c3_new_errands", "reset": "after", "times": 1}])
-    async with aiohttp.ClientSession() as http:
-        assert await post(http, service.intake_url, inbound("c-1", PAIRS[1])) == 202
-        await eventually(lambda: sandbox.faults[0]["hits"] == 1, "the answer that is lost")
-
-
-async def test_retry_creates_a_second_errand_with_the_same_message_id(redis: EmbeddedRedis, tmp_path: Path) -> None:
-    async with ill(tmp_path, redis) as (service, sandbox):
-        await lost_answer(service, sandbox)
-        await eventually(lambda: len(sandbox.errands) == 2, "the repetition")
-        assert sandbox.errands[0].message_ids == sandbox.errands[1].message_ids
-
-
-async def test_lookup_finds_the_errand_and_creates_no_second(redis: EmbeddedRedis, tmp_path: Path) -> None:
-    async with ill(tmp_path, redis, delivery__unknown_outcome="lookup") as (service, sandbox):
-        await lost_answer(service, sandbox)
-        (errand,) = sandbox.errands
-        call = await _until_errand(service, "c-1")
-        assert call["errandId"] == str(errand.errand_id)
-        assert [entry.get("found") for entry in call["timeline"] if "outcome" in entry] == [None, True]
-        await eventually(lambda: sandbox.dirty == [errand.errand_id], "it still counts as changed")
-        assert len(sandbox.errands) == 1
-        async with aiohttp.ClientSession() as http:
-            assert await post(http, service.intake_url, ended("c-1", PAIRS[1])) == 202
-        await eventually(lambda: errand.state == "ended", "the end reaches that errand")
-        assert await metric(service, "bridge_errand_lookups_total") == 1
-
-
-@pytest.mark.parametrize(
-    "trouble",
-    [
-        {"endpoint": "c3_dirty_errand_list", "status": 403},
-        {"endpoint": "c3_dirty_errand_list", "status": 503},
-        {"endpoint": "c3_errand_reports", "reset": "before"},
-        {"endpoint": "c3_errand_reports", "delay_s": 3600},
-    ],
-    ids=str,
-)
-async def test_lookup_falls_back_to_retry(trouble: dict[str, Any], redis: EmbeddedRedis, tmp_path: Path) -> None:
-    more = {"delivery__unknown_outcome": "lookup", "delivery__attempt_timeout_s": 0.5}
-    async with ill(tmp_path, redis, **more) as (service, sandbox):
-        sandbox.set_faults([trouble, {"endpoint": "c3_new_errands", "reset": "after", "times": 1}])
-        async with aiohttp.ClientSession() as http:
-            assert await post(http, service.intake_url, inbound("c-1", PAIRS[1])) == 202
-        await eventually(lambda: len(sandbox.errands) == 2, "the repetition")
-        call = await _until_errand(service, "c-1")
-        assert call["errandId"] == str(sandbox.errands[0].errand_id)
-
-
-async def test_lookup_creates_what_was_not_created(redis: EmbeddedRedis, tmp_path: Path) -> None:
-    rule = {"endpoint": "c3_new_errands", "reset": "before", "times": 2}
-    async with ill(tmp_path, redis, rule, delivery__unknown_outcome="lookup") as (service, sandbox):
-        async with aiohttp.ClientSession() as http:
-            assert await post(http, service.intake_url, inbound("c-1", PAIRS[1])) == 202
-        await _until_errand(service, "c-1")
-        assert len(sandbox.errands) == 1
-        assert await metric(service, "bridge_errand_lookups_total") == 2
-
-
-async def test_park_leaves_the_errand_to_an_operator_and_the_lane_goes_on(redis: EmbeddedRedis, tmp_path: Path) -> None:
-    async with ill(tmp_path, redis, delivery__unknown_outcome="park") as (service, sandbox):
-        await lost_answer(service, sandbox)
-        async with aiohttp.ClientSession() as http:
-            assert await post(http, service.intake_url, ended("c-1", PAIRS[1])) == 202
-            await eventually(lambda: len(sandbox.arrivals) == 2, "the end")
-            async with http.get(f"{service.admin_url}/v1/calls/c-1") as response:
-                entries = [entry for entry in (await response.json())["timeline"] if "outcome" in entry]
-        assert [(entry["outcome"], entry["then"]) for entry in entries] == [
-            ("unknown", "parked"),
-            ("delivered", "delivered"),
-        ]
-        assert len(sandbox.errands) == 1
-
-
-async def test_park_repeats_what_only_tells_an_end(redis: EmbeddedRedis, tmp_path: Path) -> None:
-    rule = {"endpoint": "c3_end_obcall", "reset": "after", "times": 1}
-    async with ill(tmp_path, redis, rule, delivery__unknown_outcome="park") as (service, sandbox):
-        expected = await calls(service)
-        await all_told(sandbox, expected)
-        await at_rest(service)
-
-
-async def _until_errand(service: Service, call_id: str) -> Any:
-    """The call with its timeline, once its errand is known."""
-    call: Any = None
-
-    async def known() -> bool:
-        nonlocal call
-        async with aiohttp.ClientSession() as http, http.get(f"{service.admin_url}/v1/calls/{call_id}") as response:
-            call = await response.json()
-        return response.status == 200 and call["errandId"] is not None
-
-    await eventually(known, "the errand's id")
-    return call
-
-
-# Tokens.
-
-
-@pytest.mark.parametrize("status", [401, ci(403)])
-async def test_a_refused_token_stops_its_lanes_alone_until_its_file_changes(
-    status: int, redis: EmbeddedRedis, tmp_path: Path
-) -> None:
-    sandbox = Sandbox(tokens={"new": ["create_errand"], "other": ["create_errand"], "powerless": ["logio"]})
-    file = tmp_path / "token"
-    file.write_text("old" if status == 401 else "powerless")
-    env = environment(
-        redis.url,
-        **FAST,
-        cention__base_url=await sandbox.start(),
-        cention__token_file=str(file),
-        cention__routes=[{"queue": "Other", "token": "other"}],
-    )
-    (tmp_path / "empty.toml").touch()
-
-    def read() -> Settings:
-        return load(tmp_path / "empty.toml", environ=env)
-
-    async with app.running(read(), reload=read, reload_every_s=0.2) as service, aiohttp.ClientSession() as http:
-        assert await post(http, service.intake_url, inbound("c-1", PAIRS[1])) == 202
-        assert await post(http, service.intake_url, inbound("c-2", PAIRS[2], queueName="Other", queueNumber="1")) == 202
-        await eventually(lambda: told(sandbox) == ["1000/2 open c-2"], "the other token's lane")
-        assert service.metrics.registry.get_sample_value("bridge_cention_tokens_refused") == 1
-        file.write_text("")  # half a change: the tokens in force are kept
-        await eventually(lambda: _reloads(service, "failed") > 0, "a reading that fails")
-        file.write_text("new\n")
-        await eventually(lambda: len(told(sandbox)) == 2, "the lane goes on")
-        assert service.metrics.registry.get_sample_value("bridge_cention_tokens_refused") == 0
-        assert await metric(service, "bridge_deliveries_parked") == 0
-    await sandbox.stop()
-
-
-def _reloads(service: Service, result: str) -> float:
-    return service.metrics.registry.get_sample_value("bridge_secret_reloads_total", {"result": result}) or 0.0
-
-
-def _more_failed(service: Service, before: float) -> bool:
-    return _reloads(service, "failed") > before
-
-
-async def test_intake_and_admin_tokens_are_changed_without_a_restart(redis: EmbeddedRedis, tmp_path: Path) -> None:
-    senders, viewers = tmp_path / "senders", tmp_path / "viewers"
-    senders.write_text("first\n")
-    viewers.write_text("looker\n")
-    env = environment(redis.url, intake__tokens_file=str(senders), admin__viewer_tokens_file=str(viewers))
-    (tmp_path / "empty.toml").touch()
-
-    def read() -> Settings:
-        return load(tmp_path / "empty.toml", environ=env, sandbox=True)
-
-    async with (
-        app.running(read(), sandbox_port=0, reload=read, reload_every_s=0.1) as service,
-        aiohttp.ClientSession() as http,
-    ):
-
-        def status(url: str, token: str) -> Callable[[], Awaitable[int]]:
-            async def ask() -> int:
-                headers = {"Authorization": f"Bearer {token}"}
-                method, body = ("POST", inbound("c-1", PAIRS[1])) if "events" in url else ("GET", None)
-                async with http.request(method, url, json=body, headers=headers) as response:
-                    return response.status
-
-            return ask
-
-        events, listed = f"{service.intake_url}/v1/events", f"{service.admin_url}/v1/calls"
-        for url, file, old, new in ((events, senders, "first", "second"), (listed, viewers, "looker", "watcher")):
-            assert await status(url, old)() < 300
-            assert await status(url, new)() == 401
-            file.write_text(f"{old}\n{new}\n")
-            await _until(status(url, new), lambda code: code < 300)
-            assert await status(url, old)() < 300
-            file.write_text(f"{new}\n")
-            await _until(status(url, old), lambda code: code == 401)
-            file.write_text("\n")
-            failed = _reloads(service, "failed")
-            await eventually(partial(_more_failed, service, failed), "a faulty file")
-            assert await status(url, old)() == 401, "an empty file opens nothing"
-            file.write_text(f"{new}\n")
-
-
-async def _until(ask: Callable[[], Awaitable[int]], fits: Callable[[int], bool]) -> None:
-    async def check() -> bool:
-        return fits(await ask())
-
-    await eventually(check, "the new tokens")
 
 
 # A raw socket: what the sandbox cannot do.

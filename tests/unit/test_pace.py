@@ -145,6 +145,7 @@ async def test_no_event_waits_longer_than_it_may() -> None:
     clock.now += WAIT_S / 2
     await eventually(lambda: events.entered == [0, 1], "both have waited long enough")
     assert events.waiting == [2]
+    assert events.pace.waiting == 1
     clock.now += WAIT_S / 2
     await eventually(lambda: events.entered == [0, 1, 2], "and the third, for whom the timer looks again")
     await events.all_end()
@@ -235,6 +236,7 @@ async def _story(number: int, line: int, begins_briskly: bool, story: list[str |
         full, paced = places.taken + pace._inside - (number + line // 2), places.brisk and not places.behind
         if paced and len(events.entered) > before and clock.now < events.until[events.entered[-1]]:
             assert full <= 0, "nobody goes in where there is no room"
+        assert events.pace.waiting == len(events.waiting)
         if paced and events.waiting and looked:
             assert full >= 0, "nobody waits where there is"
         if step == "look":
