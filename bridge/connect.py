@@ -42,5 +42,8 @@ async def tell_of(connection: Connection) -> None:
             break
         except StoreUnavailable:
             await asyncio.sleep(_AGAIN_S)
+        except Exception:
+            log.exception("redis cannot be inspected")  # such as one behind a proxy; that must not end the service
+            return
     for finding in findings:
         (log.error if finding.fatal else log.warning)("redis " + finding.text, server=finding.server)

@@ -56,7 +56,11 @@ class Rotation:
             except TimeoutError:
                 pass
             self._asked.clear()
-            await self._read()
+            try:
+                await self._read()
+            except Exception:
+                log.exception("reading secrets failed inside the bridge")  # and must not end the service
+                self._metrics.reloads.labels("failed").inc()
             await asyncio.sleep(min(_AT_ONCE_S, self._every_s))
 
     async def _read(self) -> None:

@@ -8,7 +8,8 @@ import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
-from typing import Any, Literal, cast
+from contextlib import suppress
+from typing import Any, Literal, TextIO, cast
 
 import orjson
 import structlog
@@ -66,9 +67,25 @@ def _without_input(_logger: Any, _method: str, event: MutableMapping[str, Any]) 
     return event
 
 
+class _Lenient:
+    """A stream that never raises. Who reads the log may end, and its disk may be full; what is logged goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):  # the latter where it is closed
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def configure(level: str = "info", style: LogFormat = "json") -> None:
     """Sets the process's logging up once. `level` is a standard level name; lines go to standard error."""
     number = logging.getLevelNamesMapping()[level.upper()]
+    lines = _Lenient(sys.stderr)
     render: list[Any] = (
         [structlog.processors.JSONRenderer(serializer=lambda event, **_: orjson.dumps(event).decode())]
         if style == "json"
@@ -86,11 +103,11 @@ def configure(level: str = "info", style: LogFormat = "json") -> None:
     structlog.configure(
         processors=shared + render,
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, lines)),
         cache_logger_on_first_use=False,
     )
     # Libraries log through the standard library: the same lines, the same mask, warnings and up.
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(lines)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render], foreign_pre_chain=shared

@@ -21,7 +21,9 @@ from bridge.store.deliveries import Settlement
 from bridge.store.errors import StoreUnavailable
 from bridge.store.inspection import inspect
 from tests.e2e.support import ended, event, eventually, inbound, outbound, post
+from tests.fakes.logs import captured
 from tests.fakes.redis_servers import RedisServer, newest, replicated, server
+from tests.integration.cention_support import raw
 from tests.integration.redis_support import (
     PAIR,
     delivered,
@@ -50,6 +52,23 @@ async def test_a_service_starts_before_its_redis(tmp_path: Path) -> None:
         await until_ready(it, http)
         assert await post(http, it.intake_url, inbound("c-1", PAIR)) == 202
         assert await delivered(it, 1) == ["1000/1001 open c-1"]
+
+
+async def test_a_redis_that_answers_what_nobody_asked_ends_nothing(tmp_path: Path) -> None:
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            for _ in range(int(line[1:])):
+                await reader.readexactly(int((await reader.readline())[1:]) + 2)
+            writer.write(b":1\r\n")
+
+    with captured() as lines:
+        async with (
+            raw(answers, "redis") as odd,
+            service(tmp_path, odd.base_url.partition("/s/")[0]) as (it, http),
+        ):
+            await eventually(lambda: "redis cannot be inspected" in lines.text, "the inspection fails")
+            await eventually(lambda: "claiming failed inside the bridge" in lines.text, "so does the worker")
+            assert await status(http, f"{it.admin_url}/livez") == 200
 
 
 async def test_a_demoted_master_is_left_alone_until_it_is_one_again(master: RedisServer, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Log lines: one object each, whatever is logged, with numbers, tokens and secrets masked wherever they stand."""
 
+import contextlib
 import logging
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -156,3 +158,17 @@ def test_the_level_is_a_floor_and_the_console_style_masks_too() -> None:
 def test_an_unknown_level_is_refused() -> None:
     with pytest.raises(KeyError):
         logs.configure("loud")
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_a_log_that_cannot_be_written_raises_nothing(style: logs.LogFormat) -> None:
+    with Path("/dev/full").open("w") as full, contextlib.redirect_stderr(full):
+        logs.configure("debug", style)
+        try:
+            for number in range(1000):  # more than a stream keeps until it has to be written
+                get_logger("test").warning("happened", number=number)
+                logging.getLogger("library").warning("happened too")
+        finally:
+            logs.configure("warning", "console")
+            with contextlib.suppress(OSError):
+                full.close()
