@@ -32,6 +32,7 @@ _PASSING_WORDS = re.compile(
     r"\b(READONLY|LOADING|OOM|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|BUSY|TRYAGAIN|NOPERM|NOAUTH|WRONGPASS)\b"
     r"|attempted to access a non local key|user executing the script can't run"
 )
+_OURS_WORDS = re.compile(r"\bWRONGTYPE\b|user_script|\bunknown command\b|\bwrong number of arguments\b", re.IGNORECASE)
 _MISPLACED = (redis.ReadOnlyError, redis.ClusterDownError)
 _MISPLACED_WORDS = re.compile(r"\b(READONLY|MASTERDOWN|CLUSTERDOWN)\b")
 
@@ -58,3 +59,11 @@ def as_unavailable(error: BaseException) -> BaseException:
     if isinstance(error, redis.RedisError) and (isinstance(error, _PASSING) or _PASSING_WORDS.search(str(error))):
         return StoreUnavailable(f"{type(error).__name__}: {error}")
     return error
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether asking again is surely in vain: a command, a script or a key of ours is wrong.
+
+    What Redis has no such words for, something before it may have said, as a proxy whose server is away.
+    """
+    return _OURS_WORDS.search(str(error)) is not None

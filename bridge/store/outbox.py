@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable
 from secrets import token_hex
 
+from redis.exceptions import RedisError
+
 from bridge.calls.effects import Effect
 from bridge.calls.events import Pair
 from bridge.runtime.clock import monotonic, now_ms
@@ -16,6 +18,7 @@ from bridge.runtime.logs import get_logger
 from bridge.store.calls import Retention, ServerTime, redis_time
 from bridge.store.connection import SCRIPTS, Connection, scored, unless_all_failed
 from bridge.store.deliveries import Backlog, Delivery, Settlement
+from bridge.store.errors import StoreUnavailable, is_ours
 from bridge.store.keys import (
     EPOCH,
     ERRANDS,
@@ -119,7 +122,13 @@ class Outbox:
                 int(in_doubt), keep.errand_ms,
             ],
         )  # fmt: skip
-        answer = await self._ask(script, promised=True)
+        try:
+            answer = await self._ask(script, promised=True)
+        except RedisError as error:
+            # Given up, the attempt would be made again: only where it would be in vain, and when the lease is over.
+            if is_ours(error) or monotonic() - delivery.leased_at > self._lease_ms / 1000:
+                raise
+            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
         if answer[0] != "next":
             return None
         return _delivery(began, delivery.epoch, *answer[1:7])

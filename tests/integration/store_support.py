@@ -153,6 +153,7 @@ class Proxy:
         url: where the client is to connect.
         open: while cleared, answers wait.
         cut: the next answer is swallowed and its connection broken: the server has done the work, nobody hears of it.
+        instead: while set, what is answered to every command, and Redis hears nothing of it.
         held: how many answers wait.
         connections: how many there have been.
     """
@@ -163,6 +164,7 @@ class Proxy:
         self.open = asyncio.Event()
         self.open.set()
         self.cut = False
+        self.instead = b""
         self.held = self.connections = 0
         self._serving: set[asyncio.Task[None]] = set()
         self._writers: list[asyncio.StreamWriter] = []
@@ -177,7 +179,10 @@ class Proxy:
 
         async def questions() -> None:
             while data := await reader.read(65_536):
-                to_server.write(data)
+                if self.instead:
+                    writer.write(self.instead * (1 + data.count(b"\r\n*")))  # each command begins so
+                else:
+                    to_server.write(data)
             to_server.close()
 
         asking = asyncio.create_task(questions())

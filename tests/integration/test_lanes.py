@@ -1,19 +1,26 @@
 """Lanes on a real Redis: order, leases, what is put back, what is parked, and hand-overs that nothing overtakes."""
 
 from dataclasses import replace
+from pathlib import Path
 
+import aiohttp
 import pytest
+from redis.exceptions import ResponseError
 
+from bridge import app
 from bridge.calls.effects import Effect, EffectKind
 from bridge.calls.events import EventKind, Facts, Pair
 from bridge.calls.state import CallState
 from bridge.pipeline import Pipeline
+from bridge.runtime.clock import monotonic
 from bridge.store.deliveries import Delivery, Settlement
 from bridge.store.embedded import EmbeddedRedis
+from bridge.store.errors import StoreUnavailable
 from bridge.store.keys import DELIVERED, LANES, PARKED, WAITING, shard_of
 from bridge.store.outbox import HAND_OVER_WAIT_MS
+from tests.e2e.support import ended, eventually, inbound, post, settings, told
 from tests.fakes.logs import captured
-from tests.integration.store_support import BEGIN_MS, LEASE_MS, A, B, Bench, bench
+from tests.integration.store_support import BEGIN_MS, LEASE_MS, A, B, Bench, bench, proxy
 
 C = Pair(3000, 3003)
 KINDS = EffectKind
@@ -336,3 +343,43 @@ async def test_an_unreadable_one_behind_the_head_does_not_undo_the_heads_settle(
             assert await delivered(store, (await store.claim())[A]) is None
         assert await store.lane() == [end.effect_id]
         assert str(A) in await store.leases(), "it comes up again when this lease ends"
+
+
+# A proxy before Redis, and words that Redis does not have
+
+
+async def test_an_outcome_is_written_down_again_where_a_proxy_answered(redis: EmbeddedRedis) -> None:
+    async with proxy(redis.socket_path) as between, bench(between.url) as store:
+        await store.start()
+        claimed = (await store.claim())[A]
+        between.instead = b"-ERR upstream failure\r\n"
+        with pytest.raises(StoreUnavailable, match="upstream failure"):
+            await delivered(store, replace(claimed, leased_at=monotonic() + 3600))
+        with pytest.raises(ResponseError, match="upstream failure"):  # others may have the lane by now
+            await delivered(store, replace(claimed, leased_at=monotonic() - 3600))
+        between.instead = b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"
+        with pytest.raises(ResponseError, match="WRONGTYPE"):
+            await delivered(store, replace(claimed, leased_at=monotonic() + 3600))
+        between.instead = b""
+        await delivered(store, claimed)
+        assert await store.lane() == []
+
+
+async def test_a_proxys_refusal_makes_no_second_request(redis: EmbeddedRedis, tmp_path: Path) -> None:
+    async with (
+        proxy(redis.socket_path) as between,
+        app.running(settings(tmp_path, between.url), sandbox_port=0) as service,
+        aiohttp.ClientSession() as http,
+    ):
+        sandbox = service.sandbox
+        assert sandbox is not None
+        sandbox.set_faults([{"delay_s": 0.2, "times": 1}])
+        assert await post(http, service.intake_url, inbound("c-1", A)) == 202
+        await eventually(lambda: sandbox.faults[0]["hits"] == 1, "the attempt")
+        with captured() as lines:
+            between.instead = b"-ERR upstream failure\r\n"
+            await eventually(lambda: "cannot settle yet" in lines.text, "an outcome that cannot be written down")
+            between.instead = b""
+        assert await post(http, service.intake_url, ended("c-1", A)) == 202
+        await eventually(lambda: len(told(sandbox)) >= 2, "the end")
+        assert told(sandbox) == ["1000/1001 open c-1", "1000/1001 end-session c-1"]
