@@ -35,7 +35,7 @@ from bridge.runtime.logs import get_logger
 from bridge.runtime.loop import started
 from bridge.runtime.metrics import Metrics
 from bridge.runtime.web import Answering, serve, stop_listening
-from bridge.settings import Settings
+from bridge.settings import Settings, secrets
 from bridge.store.calls import CallStore
 from bridge.store.embedded import EmbeddedRedis
 from bridge.store.errors import StoreUnavailable
@@ -146,8 +146,8 @@ async def running(
             lanes = tokens.replace(*parts.cention_tokens(new, sandboxed=sandbox is not None))
             if lanes:
                 worker.wake_all()
-            intake = authenticator.replace(parts.secrets(new.intake.tokens), parts.secrets(new.intake.webhook_secrets))
-            admin = access.replace(parts.secrets(new.admin.viewer_tokens), parts.secrets(new.admin.operator_tokens))
+            intake = authenticator.replace(secrets(new.intake.tokens), secrets(new.intake.webhook_secrets))
+            admin = access.replace(secrets(new.admin.viewer_tokens), secrets(new.admin.operator_tokens))
             answers = callbacks.replace(new, tokens.claim("attachment"))
             return lanes or intake or admin or answers
 
@@ -232,8 +232,8 @@ async def running(
             return Readiness(conditions, one_of=("redis", "spool"))
 
         authenticator = Authenticator(
-            parts.secrets(settings.intake.tokens),
-            parts.secrets(settings.intake.webhook_secrets),
+            secrets(settings.intake.tokens),
+            secrets(settings.intake.webhook_secrets),
             lambda: now_ms() / 1000,
         )
         intake_app = make_intake_app(
@@ -246,7 +246,7 @@ async def running(
             draining=draining.is_set,
             callbacks=callbacks.route,
         )
-        access = Access(parts.secrets(settings.admin.viewer_tokens), parts.secrets(settings.admin.operator_tokens))
+        access = Access(secrets(settings.admin.viewer_tokens), secrets(settings.admin.operator_tokens))
         admin_app = Admin(
             access=access,
             reads=reads,
@@ -266,9 +266,7 @@ async def running(
             stack, intake_app, intake.host, intake.port, reuse_port=intake.reuse_port
         )
         if sandbox is not None and callbacks.route is not None:
-            sandbox.set_callback(
-                f"{service.intake_url}/v1/cention/callback", *parts.secrets(settings.callback.secret)[:1]
-            )
+            sandbox.set_callback(f"{service.intake_url}/v1/cention/callback", *secrets(settings.callback.secret)[:1])
 
         async with asyncio.TaskGroup() as group:
             loops = [

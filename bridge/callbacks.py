@@ -34,11 +34,10 @@ from bridge.delivery.tokens import Tokens
 from bridge.delivery.worker import Worker
 from bridge.intake.batch import Reject
 from bridge.intake.callbacks import CallbackRoute, CallbackSecrets, Received
-from bridge.parts import secrets
 from bridge.runtime.clock import monotonic, now_ms
 from bridge.runtime.logs import get_logger
 from bridge.runtime.metrics import Metrics
-from bridge.settings import Settings
+from bridge.settings import Settings, secrets
 from bridge.store.callbacks import CallbackRetention, CallbackStore, NewCallback, Place, job_of, lane_of
 from bridge.store.calls import Retention
 from bridge.store.connection import Connection

@@ -1,10 +1,8 @@
 """From the settings to the parts of the service that take more than their values as they stand. Holds no state."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import get_args
-
-from pydantic import SecretStr
 
 from bridge.calls.state import InboundEnd, Policy
 from bridge.cention.client import CentionClient
@@ -30,10 +28,6 @@ from bridge.store.turns import Turns
 log = get_logger(__name__)
 
 SANDBOX_TOKEN = "sandbox"  # noqa: S105 (opens nothing but the sandbox that this process starts itself)
-
-
-def secrets(values: Sequence[SecretStr]) -> list[str]:
-    return [value.get_secret_value() for value in values]
 
 
 def cention_tokens(settings: Settings, *, sandboxed: bool) -> tuple[str, dict[str, str], dict[str, str]]:

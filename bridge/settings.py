@@ -10,7 +10,7 @@ Source: contract section 6.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -83,6 +83,11 @@ def load(file: Path | None = None, *, environ: Mapping[str, str], sandbox: bool 
     if sources.faults:
         raise SettingsError(tuple(sources.faults))
     return settings
+
+
+def secrets(values: Iterable[SecretStr]) -> list[str]:
+    """What `values` hide."""
+    return [value.get_secret_value() for value in values]
 
 
 def _clashes(s: Settings, *, sandbox: bool) -> Iterator[tuple[str, ...]]:
