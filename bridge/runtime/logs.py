@@ -4,7 +4,9 @@ Code logs identifiers (call, event, delivery, pair), never numbers, names or `cu
 line of defence, for what a library's exception text brings along.
 """
 
+import atexit
 import logging
+import os
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
@@ -82,10 +84,21 @@ class _Lenient:
             self._stream.flush()
 
 
+def _leave(stream: TextIO) -> None:
+    """Lets go of what could not be written: left in the stream, it would make the interpreter end with a failure."""
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def configure(level: str = "info", style: LogFormat = "json") -> None:
     """Sets the process's logging up once. `level` is a standard level name; lines go to standard error."""
     number = logging.getLevelNamesMapping()[level.upper()]
     lines = _Lenient(sys.stderr)
+    atexit.unregister(_leave)
+    atexit.register(_leave, sys.stderr)
     render: list[Any] = (
         [structlog.processors.JSONRenderer(serializer=lambda event, **_: orjson.dumps(event).decode())]
         if style == "json"

@@ -8,13 +8,17 @@ from pathlib import Path
 
 import aiohttp
 import orjson
+import pytest
 
 from bridge.cention.sandbox import Sandbox
 from bridge.store.embedded import EmbeddedRedis
 from tests.e2e.support import CENTION_TOKEN, environment, eventually, inbound, post, told
 
 
-async def test_the_end_of_who_reads_the_log_ends_nothing_else(redis: EmbeddedRedis, tmp_path: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+async def test_the_end_of_who_reads_the_log_ends_nothing_else(
+    unbuffered: str, redis: EmbeddedRedis, tmp_path: Path
+) -> None:
     sandbox = Sandbox(tokens=frozenset([CENTION_TOKEN]))
     env = environment(
         redis.url,
@@ -27,8 +31,9 @@ async def test_the_end_of_who_reads_the_log_ends_nothing_else(redis: EmbeddedRed
     (empty := tmp_path / "empty.toml").touch()
     reads, writes = os.pipe()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bridge", "run", "--config", str(empty), env={**os.environ, **env}, stderr=writes
-    )
+        sys.executable, "-m", "bridge", "run", "--config", str(empty),
+        env={**os.environ, **env, "PYTHONUNBUFFERED": unbuffered}, stderr=writes,
+    )  # fmt: skip
     os.close(writes)
     with os.fdopen(reads, "rb") as log:
         line = await asyncio.to_thread(log.readline)
