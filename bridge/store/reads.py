@@ -108,7 +108,7 @@ class Reads:
             )
         )
         return [
-            _read(pair, call_id, value or "", errand)
+            _read(_of_pair, value, call_id, pair, errand)
             for (pair, call_id), value, errand in zip(whose, answers[::2], answers[1::2], strict=True)
         ]
 
@@ -128,8 +128,8 @@ class Reads:
                 ("HMGET", self._keys.ended(pair, call_id), "call", "errand"),
                 ("LRANGE", self._keys.timeline(pair, call_id), 0, -1),
             )
-            if (data := load_pair(value or "")[1].get(call_id)) is not None:
-                legs.append(CallRead(call_from_dict(data, call_id, pair), errand))
+            if (call := _of_pair(value or "", call_id, pair)) is not None:
+                legs.append(CallRead(call, errand))
             elif over is not None:
                 legs.append(CallRead(load_call(over, call_id, pair), errand_then))
             else:
@@ -162,7 +162,7 @@ class Reads:
             return []
         answers = await self._run(*(("HMGET", self._keys.ended(*each), "call", "errand") for each in whose))
         calls = [
-            _read_ended(pair, call_id, raw, errand)
+            _read(load_call, raw, call_id, pair, errand)
             for (pair, call_id), (raw, errand) in zip(whose, answers, strict=True)
         ]
         return list(zip(places, calls, strict=True))
@@ -197,26 +197,22 @@ class Reads:
         return sum(counts)
 
 
-def _read(pair: Pair, call_id: str, value: str, errand_id: str | None) -> CallRead | None:
-    """The call in its pair's value; None where it is not there, or cannot be read: others stand in the list with it."""
+def _of_pair(value: str, call_id: str, pair: Pair) -> Call | None:
+    """The call in its pair's value; as `load_call`, None where it is not there."""
+    data = load_pair(value)[1].get(call_id)
+    return None if data is None else call_from_dict(data, call_id, pair)
+
+
+def _read(
+    load: Callable[[str, str, Pair], Call | None], raw: str | None, call_id: str, pair: Pair, errand_id: str | None
+) -> CallRead | None:
+    """One call of many; None where there is none, or it cannot be read: the others are told all the same."""
     try:
-        data = load_pair(value)[1].get(call_id)
-        return None if data is None else CallRead(call_from_dict(data, call_id, pair), errand_id)
+        call = None if raw is None else load(raw, call_id, pair)
     except BROKEN as error:
-        _pass_over(pair, call_id, error)
+        log.error("a call cannot be read; it is passed over", call=call_id, pair=str(pair), error=type(error).__name__)
         return None
-
-
-def _read_ended(pair: Pair, call_id: str, raw: str | None, errand_id: str | None) -> CallRead | None:
-    try:
-        return None if raw is None else CallRead(load_call(raw, call_id, pair), errand_id)
-    except BROKEN as error:
-        _pass_over(pair, call_id, error)
-        return None
-
-
-def _pass_over(pair: Pair, call_id: str, error: Exception) -> None:
-    log.error("a call cannot be read; it is passed over", call=call_id, pair=str(pair), error=type(error).__name__)
+    return None if call is None else CallRead(call, errand_id)
 
 
 def _is_after(position: Position, after: Position | None) -> bool:

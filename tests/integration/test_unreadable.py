@@ -11,7 +11,7 @@ from bridge.calls.events import Pair
 from bridge.pipeline import Pipeline
 from bridge.store.embedded import EmbeddedRedis
 from bridge.store.keys import LANES, SHARDS, TIMERS, Keys, member, shard_of
-from tests.e2e.support import eventually, inbound
+from tests.e2e.support import ended, eventually, inbound
 from tests.fakes.logs import captured
 from tests.integration.service_support import Api, running
 from tests.integration.store_support import A, B, bench
@@ -57,6 +57,7 @@ async def test_the_service_goes_on_beside_a_call_that_cannot_be_read(
             await eventually(lambda: "call not expired" in lines.text)
         assert await api.post(inbound("c-3", sound)) == 202
         await api.get("/v1/calls/1/1", 500)
+        assert await api.post(ended("c-1", broken)) == 500
         await client.set(KEYS.pair(broken), readable)
         await api.delivered(5)  # once it can be read, it has its turn
 
