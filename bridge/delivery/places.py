@@ -7,6 +7,10 @@ Why a line: a lane that finds no room here is claimed later, which costs Redis a
 not always: what waits here under our lease could be tried by another replica meanwhile. So there is one only while
 deliveries leave briskly, and nothing waits in it for long.
 
+Briskly is not a speed alone: a process with a quarter of a core makes a few hundred deliveries a second, as does one
+whose Cention takes 100 ms. The places tell these apart. Where Cention is what is waited for, all of them are taken;
+where they stand free though lanes wait, it is us.
+
 Invariants: never more attempts at a time than places, nor begun where twice as many lanes are tried, written down or
 given back. Commits fill at most half of the line. The rest is for claims, so that retries that came due, and lanes that
 other replicas left, have their turn however much comes in.
@@ -25,16 +29,21 @@ LINE = 256
 """Deliveries that may wait for a place: several times what a pipeline to Redis carries, so that places never stand
 empty for its answer; a moment's work at any speed at which there is a line."""
 BRISK_S = 0.25
-"""Deliveries leave briskly when a whole line of them left within so many seconds: 1,000 a second. If they take longer,
-they wait for Cention, and no line here would make it faster."""
+"""Deliveries leave briskly when a whole line of them left within so many seconds, 1,000 a second, whoever was waited
+for."""
+OURS_S = 1.0
+"""Or within so many, 256 a second, if they waited for us: where they wait for Cention, no line would make it faster."""
+_TAKEN = 0.85
+"""They waited for Cention if so much of the places was taken meanwhile: Cention is never waited for in all of them,
+since each stands free between its attempts."""
 _BATCH = 32
 """Places that must be free for a claim while lanes wait in Redis and deliveries leave briskly: a claim for fewer would
 cost as much."""
 _OF_A_SHARD = 8
 """Lanes that such a claim takes of one shard, for the same reason."""
 _SHARE = 4
-"""Places given away at a time while lanes wait and deliveries do not leave briskly: of many at once, each shard would
-get as many, however few lanes it has."""
+"""Places given away at a time while lanes wait, deliveries do not leave briskly and few places are free: of many at
+once, each shard would get as many, however few lanes it has."""
 
 
 class Places:
@@ -47,7 +56,6 @@ class Places:
 
     Attributes:
         lanes: a task for each lane that is worked on: tried, written down or given back.
-        trying: the places that are taken.
         line: the deliveries that wait.
         longest: how many may; 0: there is no line.
         offered: kept for commits under way.
@@ -58,16 +66,22 @@ class Places:
 
     def __init__(self, number: int, *, line: int = 0, clock: Callable[[], float] = monotonic) -> None:
         self._number, self._clock, self.longest = number, clock, line
-        self._left: deque[float] = deque(maxlen=line)
+        self._left: deque[tuple[float, float]] = deque(maxlen=line)  # when, and `_used_s` then
+        self._used_s, self._used_until = 0.0, clock()
         self._moved: Callable[[], None] = lambda: None
         self.lanes = Tasks("lanes")
         self.line: deque[Delivery] = deque()
-        self.trying = self.offered = self.claiming = 0
+        self.offered = self.claiming = self._trying = 0
         self.crowded = self.left_in_redis = False
 
     def follow(self, moved: Callable[[], None]) -> None:
         """Has `moved` called whenever a delivery leaves."""
         self._moved = moved
+
+    @property
+    def trying(self) -> int:
+        """The places that are taken."""
+        return self._trying
 
     @property
     def taken(self) -> int:
@@ -84,13 +98,16 @@ class Places:
         at_work = len(self.lanes)
         if at_work < self._number:
             return True
-        return self.longest > 0 and 2 * self.trying < self._number and at_work < 2 * self._number
+        return self.longest > 0 and 2 * self._trying < self._number and at_work < 2 * self._number
 
     @property
     def brisk(self) -> bool:
-        """Whether deliveries leave so fast that what waits for a place has it in a moment."""
-        left = self._left
-        return 0 < self.longest == len(left) and self._clock() - left[0] < BRISK_S
+        """Whether what waits for a place has it in a moment, for all that Cention could make it wait."""
+        if not 0 < self.longest == len(self._left):
+            return False
+        (since, used_then_s), used_s = self._left[0], self._used()
+        took_s = self._used_until - since
+        return took_s < BRISK_S or (took_s < OURS_S and used_s - used_then_s < _TAKEN * self._number * took_s)
 
     @property
     def behind(self) -> bool:
@@ -102,18 +119,36 @@ class Places:
         """Deliveries that may be leased here before commits find no room any more."""
         return self._number + (self.longest // 2 if self.brisk else 0)
 
+    def take(self) -> None:
+        """Takes a place, for an attempt."""
+        self._used()
+        self._trying += 1
+
+    def vacate(self) -> None:
+        """Ends what `take` began."""
+        self._used()
+        self._trying -= 1
+
     def go_on(self) -> bool:
         """Takes a place for a lane that was worked on; False: others have begun in all of them meanwhile."""
-        if self.trying >= self._number:
+        if self._trying >= self._number:
             return False
-        self.trying += 1
+        self.take()
         return True
 
     def left(self) -> None:
         """Notes that an attempt, or a hand-over, has ended and was written down."""
         if self.longest:
-            self._left.append(self._clock())
+            used_s = self._used()
+            self._left.append((self._used_until, used_s))
         self._moved()
+
+    def _used(self) -> float:
+        """Seconds that places were taken for so far, of all of them together."""
+        now = self._clock()
+        self._used_s += self._trying * (now - self._used_until)
+        self._used_until = now
+        return self._used_s
 
     def offer(self) -> bool:
         """Keeps room for a commit's first delivery, if there is some and no lane waits for it in Redis."""
@@ -131,7 +166,7 @@ class Places:
         if not self.brisk:
             free = self._number - self.taken
             # While none waits, the other half is for commits: most need no claim, and should not because of one.
-            return (min(free, _SHARE) if self.left_in_redis else (free + 1) // 2), 1
+            return (min(free, max(_SHARE, free // 2)) if self.left_in_redis else (free + 1) // 2), 1
         share = (self.longest + 1) // 2
         free = min(share, self._number + self.longest - self.taken)
         if not self.left_in_redis:

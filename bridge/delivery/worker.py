@@ -199,7 +199,7 @@ class Worker:
             self._rate.give_back(1)
             self._lanes.start(self._give_back(delivery), "give back")
         elif self._places.free:
-            self._places.trying += 1
+            self._places.take()
             self._lanes.start(self._work(delivery), "lane").add_done_callback(self._freed)
         else:
             self._places.line.append(delivery)
@@ -251,7 +251,7 @@ class Worker:
             following = self._places.line.popleft()
             self._look_for_more()
         if following is None:
-            self._places.trying -= 1
+            self._places.vacate()
         return following
 
     async def _attempt(self, delivery: Delivery, *, last: bool) -> Delivery | None:
@@ -293,7 +293,7 @@ class Worker:
 
     def _vacate(self) -> None:
         """Leaves a place to what waits in the line, where it need not wait for this lane to be written down."""
-        self._places.trying -= 1
+        self._places.vacate()
         self._begin()
 
     def _begin(self) -> None:

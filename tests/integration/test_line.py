@@ -10,7 +10,7 @@ from bridge.calls.effects import Effect
 from bridge.calls.events import EventKind, Pair
 from bridge.calls.verdicts import Verdict
 from bridge.delivery.pace import WAIT_S, Pace
-from bridge.delivery.places import BRISK_S, Places
+from bridge.delivery.places import OURS_S, Places
 from bridge.pipeline import Pipeline
 from bridge.runtime.clock import monotonic
 from bridge.store.calls import Commit
@@ -168,7 +168,7 @@ async def test_what_waits_too_long_in_the_line_is_given_back(redis: EmbeddedRedi
     ):
         _, waiting = await committing(work, 3)
         assert len(places.line) == 2
-        clock.ahead_s += BRISK_S  # Cention hangs
+        clock.ahead_s += OURS_S  # Cention hangs
 
         async def given_back() -> bool:
             return await untouched(work, waiting)
@@ -190,7 +190,7 @@ async def test_what_comes_while_lanes_are_given_back_is_begun_after_them_in_orde
             await work.store.start(pair, f"c-{pair.extension_id}")
         first, second, third, fourth = (await work.store.claim()).values()
         places.line.extend([first, second])
-        clock.ahead_s += BRISK_S
+        clock.ahead_s += OURS_S
         work.worker._begin_within_s, usual = -1e9, work.worker._begin_within_s
         work.worker._give_back_what_waits()
         work.worker._begin_within_s = usual

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.delivery.pace import WAIT_S, Pace
-from bridge.delivery.places import BRISK_S, Places
+from bridge.delivery.places import OURS_S, Places
 from tests.e2e.support import eventually
 from tests.unit.test_places import A_DELIVERY, Clock, brisk
 
@@ -129,7 +129,7 @@ async def test_events_go_in_when_deliveries_have_stopped_leaving() -> None:
     places.offered = 100
     events = Events(Pace(places, clock))
     assert await events.come(3) == []
-    clock.now += BRISK_S
+    clock.now += OURS_S
     assert await events.come() == [], "nobody overtakes those that were there before"
     await eventually(lambda: events.entered == [0, 1, 2, 3], "the timer finds it out")
     await events.all_end()
@@ -242,7 +242,7 @@ async def _story(number: int, line: int, begins_briskly: bool, story: list[str |
         if step == "look":
             assert all(clock.now < events.until[waiting] for waiting in events.waiting)
             assert places.brisk or not events.waiting
-    clock.now += BRISK_S
+    clock.now += OURS_S
     pace._look()
     await settled()
     assert not events.waiting, "deliveries have stopped leaving"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bridge.calls.effects import Effect, EffectKind
 from bridge.calls.events import Facts, Pair
-from bridge.delivery.places import BRISK_S, LINE, Places
+from bridge.delivery.places import BRISK_S, LINE, OURS_S, Places
 from bridge.store.deliveries import Delivery
 
 A_DELIVERY = Delivery(Effect("d", EffectKind.END_SESSION, "c", Pair(1, 1), 0, Facts()), "1", 1, 0)
@@ -42,9 +42,10 @@ def offers(places: Places) -> int:
 # When there is a line
 
 
-def test_deliveries_leave_briskly_when_a_whole_line_of_them_left_in_a_moment() -> None:
+def test_deliveries_leave_briskly_when_a_whole_line_of_them_left_in_a_moment_whoever_was_waited_for() -> None:
     clock = Clock()
     places = Places(1, line=4, clock=clock)
+    places.take()  # and it is taken all the time
     for _ in range(3):
         places.left()
     assert not places.brisk, "not a whole line yet"
@@ -58,6 +59,46 @@ def test_deliveries_leave_briskly_when_a_whole_line_of_them_left_in_a_moment() -
     for _ in range(2):
         places.left()
     assert places.brisk
+
+
+@pytest.mark.parametrize(
+    ("taken", "of_the_time", "briskly"),
+    [(10, 1.0, False), (9, 1.0, False), (8, 1.0, True), (10, 0.8, True), (0, 1.0, True)],
+)
+def test_or_in_more_than_that_where_places_stood_free(taken: int, of_the_time: float, briskly: bool) -> None:
+    """Then it was us that they waited for: Cention has all of its places taken when it is."""
+    clock = Clock()
+    places = Places(10, line=4, clock=clock)
+    took_s = (BRISK_S + OURS_S) / 2
+    for _ in range(4):
+        places.left()
+    for _ in range(taken):
+        places.take()
+    clock.now += took_s * of_the_time
+    for _ in range(taken):
+        places.vacate()
+    clock.now += took_s * (1 - of_the_time)
+    assert places.brisk is briskly
+    clock.now += OURS_S - took_s
+    assert not places.brisk, "nothing leaves that could be waited for"
+
+
+def test_what_counts_is_how_long_places_were_taken_since_the_first_of_the_line_left() -> None:
+    clock = Clock()
+    places = Places(1, line=2, clock=clock)
+    places.take()
+    clock.now += 1000
+    places.left()
+    places.vacate()
+    places.left()
+    clock.now += BRISK_S
+    assert places.go_on()
+    assert places.brisk, "neither taken before, nor until now"
+    assert not places.go_on(), "there is one place"
+    places.left()
+    places.left()
+    clock.now += BRISK_S
+    assert not places.brisk, "taken since both of them left"
 
 
 def test_places_without_a_line_never_have_one() -> None:
@@ -87,7 +128,7 @@ def test_commits_have_the_places_and_half_of_the_line() -> None:
     assert (offers(places), places.taken) == (1, 160), "what waits counts"
     places.offered, places.crowded = 0, False
     places.line.clear()
-    clock.now += BRISK_S
+    clock.now += OURS_S
     assert offers(places) == 32, "the places alone"
 
 
@@ -131,10 +172,12 @@ def test_a_claim_that_began_before_there_was_a_line_counts_beyond_its_share() ->
 # Claims
 
 
-def test_a_claim_takes_half_of_what_is_free_or_a_few_while_lanes_wait() -> None:
+def test_a_claim_takes_half_of_what_is_free_and_a_few_at_least_while_lanes_wait() -> None:
     places = Places(32, clock=Clock())
     assert places.to_claim() == (16, 1)
     places.left_in_redis = True
+    assert places.to_claim() == (16, 1)
+    places.offered = 26
     assert places.to_claim() == (4, 1)
     places.offered = 30
     assert places.to_claim() == (2, 1)
@@ -172,7 +215,7 @@ def test_no_line_is_too_short_for_claims(line: int) -> None:
 STEPS = st.one_of(
     st.sampled_from(["offer", "take", "forgo", "leave", "claim"]),
     st.tuples(st.just("claimed"), st.integers(0, 1000), st.booleans()),
-    st.tuples(st.just("passed"), st.floats(0, BRISK_S)),
+    st.tuples(st.just("passed"), st.floats(0, OURS_S)),
 )
 
 
