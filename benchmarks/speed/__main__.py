@@ -7,6 +7,7 @@ from benchmarks.speed.latency import latency
 from benchmarks.speed.parts import parts
 from benchmarks.speed.peers.command import peers
 from benchmarks.speed.profile import profile
+from benchmarks.speed.replicas import replicas
 from benchmarks.speed.report import report
 from benchmarks.speed.throughput import throughput
 from bridge.runtime import logs
@@ -14,7 +15,7 @@ from bridge.runtime import logs
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
-    commands=[throughput, latency, parts, growth, peers, profile, report],
+    commands=[throughput, latency, parts, growth, replicas, peers, profile, report],
 )
 def main() -> None:
     """Measure the bridge against baselines on this machine, each figure as a ratio within one run."""

@@ -1,9 +1,8 @@
-"""`growth`: what becomes of speed and memory with more active calls, more replicas, and a backlog.
+"""`growth`: what becomes of speed and memory with more active calls, and of a backlog.
 
 Calls: one bridge is filled up step by step, through its intake; at each size come throughput at full, and the time to
-the 202 at a steady rate. Replicas: the same load shared out; the machine may have too few cores for them, so what
-counts is CPU time an event, all replicas together. Backlog: messages are held back until all are committed, then a
-bridge with default settings is started on them.
+the 202 at a steady rate. Backlog: messages are held back until all are committed, then a bridge with default settings
+is started on them.
 """
 
 from collections.abc import Sequence
@@ -24,7 +23,6 @@ from benchmarks.speed.runs import Stage, staged
 from benchmarks.speed.subjects import bridge
 
 FILL_BATCH, FILL_CONNECTIONS = 200, 4
-AGENTS = 2000
 FILL_PART = 20_000
 """Calls of one step of filling: the prepared requests and what is kept of them stay small."""
 
@@ -35,7 +33,6 @@ class Options:
 
     rounds: int = 3
     sizes: Sequence[int] = (1000, 100_000, 1_000_000)
-    replicas: Sequence[int] = (1, 2, 4)
     backlog: int = 100_000
     events: int = 10_000
     rate: float = 500.0
@@ -84,11 +81,11 @@ async def fill(stage: Stage, calls: int) -> float:
     return took
 
 
-async def speed(stage: Stage, options: Options, agents: int = 0) -> dict[str, Any]:
+async def speed(stage: Stage, options: Options) -> dict[str, Any]:
     """Throughput at full, and the 202's percentiles at a steady rate, of calls that come and go."""
     delivered, accepted, cpu, redis_cpu, p50, p99 = [], [], [], [], [], []
     for _ in range(options.rounds):
-        full = (await stage.play(Plan(options.events // 2, active=500, agents=agents))).figures()
+        full = (await stage.play(Plan(options.events // 2, active=500))).figures()
         delivered.append(full["delivered_per_s"])
         accepted.append(full["accepted_per_s"])
         cpu.append(full["cpu_us_per_event"]["subject"])
@@ -104,18 +101,6 @@ async def speed(stage: Stage, options: Options, agents: int = 0) -> dict[str, An
     return told | ({"accept_p50_ms": spread(p50), "accept_p99_ms": spread(p99)} if p50 else {})
 
 
-async def with_replicas(replicas: int, options: Options) -> dict[str, Any]:
-    """One row: throughput and CPU time of so many replicas.
-
-    Agents take one call after the other, and each event goes to any replica: what a replica remembers of an agent may
-    be out of date.
-    """
-    async with staged(bridge(replicas)) as stage:
-        await stage.play(Plan(500 * replicas, active=200))
-        at_full = Options(rounds=options.rounds, events=options.events, rate=0.0)
-        return {"replicas": replicas, **await speed(stage, at_full, AGENTS)}
-
-
 def shown(row: dict[str, Any]) -> str:
     texts = [f"{row['delivered_per_s'].text(0)}/s delivered", f"{row['cpu_us'].text(0)} µs CPU/event"]
     texts.append(f"{row['redis_cpu_us'].text(0)} µs of Redis'")
@@ -128,14 +113,13 @@ def shown(row: dict[str, Any]) -> str:
 @rounds_option
 @click.option("--size", "sizes", type=int, multiple=True, default=[1000, 100_000, 1_000_000],
               help="Active calls; may be repeated. 0: leave this out.")  # fmt: skip
-@click.option("--replicas", type=int, multiple=True, default=[1, 2, 4], help="May be repeated. 0: leave this out.")
 @click.option("--backlog", type=click.IntRange(0), default=100_000, help="Messages of the backlog; 0: none.")
 @click.option("--events", type=click.IntRange(2), default=10_000, help="Of one round at full.")
 @click.option("--rate", type=float, default=500.0, help="Events a second for the time to the 202.")
 @click.option("--seconds", type=float, default=8.0, help="How long that lasts.")
 @json_option
 def growth(file: Path | None, **given: Any) -> None:
-    """Speed and memory with more calls, more replicas, and a backlog."""
+    """Speed and memory with more calls, and a backlog."""
     options = Options(**given)
     result = begin("growth", asdict(options))
     if all(options.sizes):
@@ -151,11 +135,6 @@ def growth(file: Path | None, **given: Any) -> None:
         console.print("from the least to the most active calls, so many times as costly:")
         console.print(", ".join(f"{name} {ratio:.2f}" for name, ratio in against.items()))
         console.print(_kinds(rows))
-    if all(options.replicas):
-        result["replicas"] = rows = [run(with_replicas(number, options)) for number in options.replicas]
-        for row in rows:
-            row["as_one"] = rows[0]["replicas"] * row["replicas"] * rows[0]["cpu_us"].median / row["cpu_us"].median
-            console.print(f"{row['replicas']} replicas, as {row['as_one']:.2f} by CPU an event: {shown(row)}")
     if options.backlog:
         result["backlog"] = told = run(drained(options.backlog))
         console.print(f"backlog of {told['messages']:,}: " + ", ".join(f"{k} {v:,.1f}" for k, v in told.items()))

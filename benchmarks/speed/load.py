@@ -18,7 +18,7 @@ from itertools import islice
 from time import monotonic, process_time
 from typing import Any, cast
 
-from benchmarks.speed.events import Writer, steps
+from benchmarks.speed.events import Step, Writer, steps
 from benchmarks.speed.http import first_message, request
 from benchmarks.speed.pipe import answer, commands, quick_loop
 from bridge.runtime.tasks import Tasks
@@ -40,6 +40,7 @@ class Plan:
         rate: requests a second; 0 for a closed loop.
         seconds: no request is begun after so many; 0: all are sent.
         paired: a connection plays a call's two events one after the other (with `active` 0, closed loop, no batch).
+        apart: the calls are shared out over the ports, and not the events (closed loop, no batch, not paired).
         insist: a request is sent again until it is accepted: over a broken connection, and on any answer but 2xx.
     """
 
@@ -55,14 +56,18 @@ class Plan:
     rate: float = 0.0
     seconds: float = 0.0
     paired: bool = False
+    apart: bool = False
     insist: bool = False
     path: str = "/v1/events"
     token: str = "benchmark"
 
+    def steps(self) -> Iterator[Step]:
+        """The events, in their order."""
+        return (step for step in steps(self.calls, self.active) if self.ends or not step.ended)
+
     def requests(self) -> Iterator[bytes]:
         writer, host = Writer(self.run, self.first, self.agents), f"127.0.0.1:{self.ports[0]}"
-        told = (step for step in steps(self.calls, self.active) if self.ends or not step.ended)
-        events = map(writer.event, told)
+        events = map(writer.event, self.steps())
         while chunk := list(islice(events, self.batch)):
             if self.batch == 1:
                 yield request(self.path, host, chunk[0], "application/json", self.token)
@@ -76,6 +81,10 @@ class Load:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._requests = list(plan.requests())
+        self._apart: dict[int, deque[int]] = {port: deque() for port in plan.ports}
+        if plan.apart:
+            for place, step in enumerate(plan.steps()):
+                self._apart[plan.ports[step.call % len(plan.ports)]].append(place)
         self._open: list[_Connection] = []
         self._idle: list[_Connection] = []
         self._waiting: deque[int] = deque()
@@ -97,7 +106,7 @@ class Load:
     async def _connected(self) -> "_Connection":
         loop, ports = asyncio.get_running_loop(), self._plan.ports
         port = ports[len(self._open) % len(ports)]
-        _, connection = await loop.create_connection(lambda: _Connection(self), "127.0.0.1", port)
+        _, connection = await loop.create_connection(lambda: _Connection(self, port), "127.0.0.1", port)
         self._open.append(connection)
         return connection
 
@@ -169,6 +178,12 @@ class Load:
             self._send(connection, connection.place + 1)
         elif self._plan.rate or self._next >= len(self._requests):
             self._idle.append(connection)
+        elif self._plan.apart:
+            if places := self._apart[connection.port]:
+                self._next += 1
+                self._send(connection, places.popleft())
+            else:
+                self._idle.append(connection)
         elif monotonic() >= self._stop_at:
             self._idle.append(connection)
             self._over()
@@ -228,7 +243,8 @@ class Load:
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: Load, port: int) -> None:
+        self.port = port
         self._load, self.place, self._rest, self.closed = load, -1, b"", False
         self._transport: asyncio.Transport
 

@@ -116,17 +116,23 @@ def memory(results: Mapping[str, Result]) -> str:
 
 
 def replicas(results: Mapping[str, Result]) -> str:
-    rows = [
-        (
-            str(row["replicas"]),
-            text(row["delivered_per_s"], 0),
-            text(row["cpu_us"], 0),
-            text(row["redis_cpu_us"], 0),
-            f"{row['as_one']:.2f}",
-        )
-        for row in results["growth"]["replicas"]
-    ]
-    return markdown(("replicas", "delivered/s", "CPU µs an event, all together", "of Redis", "as so many"), rows)
+    told, rows = results["replicas"], []
+    for row in told["rows"]:
+        for name in ("one", "replicas", "strangers"):
+            case = row[name]
+            figures = (text(case["delivered_per_s"], 0), text(case["cpu_us"], 0), text(case["redis_cpu_us"], 0))
+            worth = (row["as_so_many"], row["as_so_many_to_strangers"]) if name == "replicas" else (None, None)
+            words = "one bridge" if name == "one" else f"{row['number']} {name}"
+            rows.append((words, *figures, *map(text, worth)))
+    head = (
+        "",
+        "delivered/s",
+        "CPU µs an event, all together",
+        "of Redis",
+        "as so many",
+        "the machine's share left out",
+    )
+    return _with_note(markdown(head, rows), told)
 
 
 def backlog(results: Mapping[str, Result]) -> str:

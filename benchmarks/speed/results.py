@@ -10,7 +10,7 @@ from benchmarks.faults.processes import ROOT
 from benchmarks.speed.figures import Spread
 
 RESULTS = ROOT / "benchmarks" / "results"
-QUESTIONS = ("throughput", "latency", "peers", "growth", "parts", "profile")
+QUESTIONS = ("throughput", "latency", "peers", "growth", "replicas", "parts", "profile")
 
 Result = Mapping[str, Any]
 

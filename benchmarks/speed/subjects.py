@@ -53,10 +53,12 @@ def bridge_settings(directory: Path, slot: int, redis_url: str, sink_port: int) 
     }
 
 
-def bridge(replicas: int = 1, **settings: Any) -> Starter:
+def bridge(replicas: int = 1, *, strangers: bool = False, **settings: Any) -> Starter:
     """`python -m bridge run`, with all settings at their defaults but those of `bridge_settings`, and `settings`.
 
     Args:
+        replicas: how many, on one redis-server.
+        strangers: each has a database of its own there, and so nothing to do with the others.
         settings: as `section__key`.
     """
 
@@ -67,7 +69,9 @@ def bridge(replicas: int = 1, **settings: Any) -> Starter:
             fleet = Fleet(
                 directory,
                 lambda slot: {
-                    **bridge_settings(directory, slot, server.url, sink_port),
+                    **bridge_settings(
+                        directory, slot, f"{server.url}?db={slot}" if strangers else server.url, sink_port
+                    ),
                     "intake__port": ports[slot],
                     **settings,
                 },

@@ -27,6 +27,8 @@ from benchmarks.speed.parts import pure_parts
 from benchmarks.speed.parts_redis import redis_parts
 from benchmarks.speed.peers import node_red
 from benchmarks.speed.pictures import Bar, bars
+from benchmarks.speed.replicas import compared as replicas_and_strangers
+from benchmarks.speed.replicas import figures as worth
 from benchmarks.speed.results import RESULTS, read
 from benchmarks.speed.runs import Failed, Played, compared, staged
 from benchmarks.speed.sink import Arrivals, Server
@@ -104,6 +106,16 @@ async def test_a_load_sends_every_event_once(plan: Plan) -> None:
     assert all(due <= sent <= answered for due, sent, answered in times)
 
 
+async def test_strangers_have_all_that_becomes_of_their_calls() -> None:
+    async with sink() as (one, some), sink() as (other, others):
+        told = await played(replace(PLAN, ports=[one, other], apart=True))
+    assert len(told["sent"]) == 40
+    for arrivals, calls in ((some, range(0, 20, 2)), (others, range(1, 20, 2))):
+        assert sorted((call, ended) for _, call, ended in arrivals.kept) == sorted(
+            (b"r-%d" % call, ended) for call in calls for ended in (False, True)
+        )
+
+
 async def test_an_answer_that_is_no_acceptance_ends_the_load() -> None:
     async with sink() as (port, _):
         told = await played(replace(PLAN, ports=[port], insist=False))  # the sink says 201, not 202
@@ -165,6 +177,16 @@ def test_a_kills_damage_is_told() -> None:
     assert (fine.lost, fine.doubled, fine.inverted) == (0, 0, 0)
 
 
+def test_what_replicas_are_worth_goes_by_rounds() -> None:
+    def runs(*cpu_us: float) -> list[dict[str, Any]]:
+        return [{"delivered_per_s": 1.0, "cpu_us_per_event": {"subject": used, "redis": 1.0}} for used in cpu_us]
+
+    told = worth(4, {"one": runs(100, 200), "replicas": runs(200, 200), "strangers": runs(150, 150)})
+    assert told["as_so_many"] == Spread(3.0, 2.0, 4.0)
+    assert told["as_so_many_to_strangers"] == Spread(3.0, 3.0, 3.0)
+    assert told["replicas"]["cpu_us"] == Spread(200, 200, 200)
+
+
 def test_figures() -> None:
     assert spread([3.0, 1.0, 2.0]) == Spread(2.0, 1.0, 3.0)
     assert ratios([2.0, 9.0], [1.0, 3.0]) == Spread(2.5, 2.0, 3.0)
@@ -204,6 +226,13 @@ async def test_a_whole_run(start: Starter) -> None:
         found = await stage.play(Plan(50, active=10, connections=8))
     assert (found.events, found.doubled) == (100, 0)
     assert {"subject", "redis", "sink", "load"} == found.cpu_s.keys()
+
+
+@needs_redis
+@pytest.mark.ci
+async def test_one_bridge_replicas_and_strangers_play_the_same() -> None:
+    told = await replicas_and_strangers(2, 1, 100)
+    assert {"number", "one", "replicas", "strangers", "as_so_many", "as_so_many_to_strangers"} == told.keys()
 
 
 def test_the_flow_of_node_red_is_connected() -> None:
