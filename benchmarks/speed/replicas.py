@@ -3,7 +3,8 @@
 The same load shared out over more replicas. A machine that has too few cores for them is no faster by them, so what
 counts is CPU time an event, all replicas together. But there it costs more, too, to run so many processes, whatever
 they have to do with each other. So as many bridges play the same load that are strangers: each has its calls to itself,
-and a database of its own on the same redis-server. What replicas take beyond these is what they owe each other.
+and a database of its own on the same redis-server. What replicas take beyond these is what they owe each other: most
+of it where an event comes to any of them, and little where all of an agent's come to one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,13 +21,19 @@ from benchmarks.speed.output import begin, console, finish, json_option, rounds_
 from benchmarks.speed.runs import Stage, staged
 from benchmarks.speed.subjects import bridge
 
+CASES = {
+    "one": "one bridge",
+    "any": "replicas, an event to any of them",
+    "kept": "replicas, an agent's events to one of them",
+    "strangers": "strangers",
+}
 AGENTS = 2000
 """They take one call after the other, so that what a replica remembers of an agent may be out of date. Shared out
 evenly over every number of bridges here."""
 
 
 async def compared(number: int, rounds: int, events: int) -> dict[str, Any]:
-    """One row: one bridge, `number` replicas and `number` strangers, in turns.
+    """What came of one bridge, of `number` replicas in both cases, and of `number` strangers, in turns.
 
     Args:
         number: of replicas; 2 or more.
@@ -39,7 +46,8 @@ async def compared(number: int, rounds: int, events: int) -> dict[str, Any]:
             name: await stack.enter_async_context(staged(starter))
             for name, starter in (
                 ("one", bridge()),
-                ("replicas", bridge(number)),
+                ("any", bridge(number)),
+                ("kept", bridge(number)),
                 ("strangers", bridge(number, strangers=True)),
             )
         }
@@ -55,12 +63,12 @@ async def compared(number: int, rounds: int, events: int) -> dict[str, Any]:
 
 
 def apart(plan: Plan, name: str) -> Plan:
-    """`plan`, for strangers with all that becomes of a call at one of them."""
-    return replace(plan, apart=name == "strangers")
+    """`plan`, with all that becomes of an agent at one of the bridges, where that is the case."""
+    return replace(plan, apart=name in ("kept", "strangers"))
 
 
 def figures(number: int, played: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """What is kept of the runs of one row; see `compared`."""
+    """What is kept of the runs of each case; see `compared`."""
     cpu = {name: [one["cpu_us_per_event"]["subject"] for one in runs] for name, runs in played.items()}
     told: dict[str, Any] = {
         name: {
@@ -70,8 +78,9 @@ def figures(number: int, played: Mapping[str, Sequence[Mapping[str, Any]]]) -> d
         }
         for name, runs in played.items()
     }
-    for name, to in (("as_so_many", "one"), ("as_so_many_to_strangers", "strangers")):
-        told[name] = ratios([number * used for used in cpu[to]], cpu["replicas"])
+    for name in ("any", "kept"):
+        for worth, to in (("as_so_many", "one"), ("as_so_many_to_strangers", "strangers")):
+            told[name][worth] = ratios([number * used for used in cpu[to]], cpu[name])
     return told
 
 
@@ -86,11 +95,10 @@ def replicas(file: Path | None, rounds: int, numbers: Sequence[int], events: int
     result["rows"] = rows = [run(compared(number, rounds, events)) for number in numbers]
     shown = table("", "delivered/s", "CPU µs an event", "of Redis", "as so many", "to strangers")
     for row in rows:
-        for name in ("one", "replicas", "strangers"):
+        for name, words in CASES.items():
             told = row[name]
             cells = [told["delivered_per_s"].text(0), told["cpu_us"].text(0), told["redis_cpu_us"].text(0)]
-            if name == "replicas":
-                cells += [row["as_so_many"].text(), row["as_so_many_to_strangers"].text()]
-            shown.add_row(name if name == "one" else f"{row['number']} {name}", *cells)
+            cells += [told[worth].text() for worth in ("as_so_many", "as_so_many_to_strangers") if worth in told]
+            shown.add_row(words if name == "one" else f"{row['number']} {words}", *cells)
     console.print(shown)
     finish(file, result)

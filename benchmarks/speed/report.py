@@ -12,6 +12,7 @@ import click
 from benchmarks.faults.processes import ROOT
 from benchmarks.speed import report_pictures as pictures
 from benchmarks.speed.peers.command import DAMAGE
+from benchmarks.speed.replicas import CASES
 from benchmarks.speed.results import RESULTS, Result, around, markdown, read, text
 from benchmarks.speed.targets import TARGETS
 
@@ -118,20 +119,12 @@ def memory(results: Mapping[str, Result]) -> str:
 def replicas(results: Mapping[str, Result]) -> str:
     told, rows = results["replicas"], []
     for row in told["rows"]:
-        for name in ("one", "replicas", "strangers"):
+        for name, words in CASES.items():
             case = row[name]
             figures = (text(case["delivered_per_s"], 0), text(case["cpu_us"], 0), text(case["redis_cpu_us"], 0))
-            worth = (row["as_so_many"], row["as_so_many_to_strangers"]) if name == "replicas" else (None, None)
-            words = "one bridge" if name == "one" else f"{row['number']} {name}"
-            rows.append((words, *figures, *map(text, worth)))
-    head = (
-        "",
-        "delivered/s",
-        "CPU µs an event, all together",
-        "of Redis",
-        "as so many",
-        "the machine's share left out",
-    )
+            worth = (text(case.get("as_so_many")), text(case.get("as_so_many_to_strangers")))
+            rows.append((words if name == "one" else f"{row['number']} {words}", *figures, *worth))
+    head = ("", "delivered/s", "CPU µs an event, all together", "of Redis", "as so many", "machine's share left out")
     return _with_note(markdown(head, rows), told)
 
 
