@@ -30,7 +30,7 @@ from bridge.delivery.pace import Pace
 from bridge.runtime.clock import now_ms
 from bridge.runtime.logs import get_logger
 from bridge.store.calls import EXPIRED_MAX, CallStore, Commit
-from bridge.store.errors import StoreUnavailable
+from bridge.store.errors import StoreRefused, StoreUnavailable
 from bridge.store.keys import SHARDS, shard_of
 from bridge.store.outbox import Outbox
 
@@ -202,9 +202,9 @@ class Pipeline:
             )
             try:
                 verdict = await self._take(event)
-            except StoreUnavailable:
-                raise
-            except Exception:
+            except Exception as error:
+                if isinstance(error, StoreUnavailable) and not isinstance(error, StoreRefused):
+                    raise
                 # Such as a call that a newer version wrote. It must not keep the others from their turn.
                 left[shard_of(pair)] += 1
                 stuck.add((pair, call_id))
