@@ -126,7 +126,7 @@ class Keys:
         return f"{self._prefix}:reconcile:turn"
 
     def writable(self) -> list[str]:
-        """One of each shard, since in a cluster one may be writable and another not."""
+        """One of each shard, since in a cluster, or behind a proxy, one may be writable and another not."""
         return [f"{shard}writable" for shard in self._shards]
 
 

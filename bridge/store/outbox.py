@@ -9,8 +9,6 @@ import re
 from collections.abc import Iterable
 from secrets import token_hex
 
-from redis.exceptions import RedisError
-
 from bridge.calls.effects import Effect
 from bridge.calls.events import Pair
 from bridge.runtime.clock import monotonic, now_ms
@@ -18,7 +16,7 @@ from bridge.runtime.logs import get_logger
 from bridge.store.calls import Retention, ServerTime, redis_time
 from bridge.store.connection import SCRIPTS, Connection, scored, unless_all_failed
 from bridge.store.deliveries import Backlog, Delivery, Settlement
-from bridge.store.errors import StoreUnavailable, is_ours
+from bridge.store.errors import StoreRefused
 from bridge.store.keys import (
     EPOCH,
     ERRANDS,
@@ -124,11 +122,11 @@ class Outbox:
         )  # fmt: skip
         try:
             answer = await self._ask(script, promised=True)
-        except RedisError as error:
-            # Given up, the attempt would be made again: only where it would be in vain, and when the lease is over.
-            if is_ours(error) or monotonic() - delivery.leased_at > self._lease_ms / 1000:
-                raise
-            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+        except StoreRefused as error:
+            # Given up, the attempt would be made again: so only when the lease is over. Others have to go on then.
+            if monotonic() - delivery.leased_at > self._lease_ms / 1000:
+                raise RuntimeError(f"not written down: {error.reason}") from error
+            raise
         if answer[0] != "next":
             return None
         return _delivery(began, delivery.epoch, *answer[1:7])
