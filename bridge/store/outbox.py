@@ -20,6 +20,7 @@ from bridge.store.connection import SCRIPTS, Connection, scored, unless_all_fail
 from bridge.store.deliveries import Backlog, Delivery, Settlement
 from bridge.store.errors import StoreUnavailable, is_ours
 from bridge.store.keys import (
+    CLOCK,
     EPOCH,
     ERRANDS,
     LANES,
@@ -69,7 +70,7 @@ class Outbox:
         answers = await self._run_each(
             *(
                 SCRIPTS["claim"].call(
-                    [self._keys.of_shard(shard, name) for name in (LANES, LEASES, EPOCH)],
+                    [self._keys.of_shard(shard, name) for name in (LANES, LEASES, EPOCH, CLOCK)],
                     [self._now(), limit, self._lease_ms, HAND_OVER_WAIT_MS, self._keys.shard(shard), token_hex(4)],
                 )
                 for shard in asked
