@@ -178,7 +178,8 @@ class Outbox:
 
     async def backlog(self) -> Backlog:
         """How much waits, over all shards."""
-        answers = await self._run(
+        told, *answers = await self._run(
+            ("TIME",),
             *(
                 command
                 for shard in range(SHARDS)
@@ -187,10 +188,11 @@ class Outbox:
                     ("ZCARD", self._keys.of_shard(shard, PARKED)),
                     ("ZRANGE", self._keys.of_shard(shard, WAITING), 0, 0, "WITHSCORES"),
                 )
-            )
+            ),
         )
-        oldest = [at for first in answers[2::3] for at, _ in scored(first)]
-        return Backlog(sum(answers[0::3]), sum(answers[1::3]), min(oldest, default=None))
+        now = self._now() or int(told[0]) * 1000 + int(told[1]) // 1000
+        oldest = [now - at for first in answers[2::3] for at, _ in scored(first)]
+        return Backlog(sum(answers[0::3]), sum(answers[1::3]), max([0, *oldest]))
 
 
 def _delivery(

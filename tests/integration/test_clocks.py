@@ -3,6 +3,7 @@
 from bridge.calls.events import Pair
 from bridge.store.deliveries import Settlement
 from bridge.store.embedded import EmbeddedRedis
+from bridge.store.keys import shard_of
 from tests.integration.store_support import LEASE_MS, A, B, bench
 
 HOUR_MS = 3_600_000
@@ -53,19 +54,32 @@ async def test_a_clock_that_goes_ahead_and_back_again_holds_nothing_up(redis: Em
         assert await store.claim() == {}
 
 
-async def test_a_claim_that_finds_nothing_writes_once_a_lease(redis: EmbeddedRedis) -> None:
+async def test_a_claim_that_finds_nothing_writes_once_a_lease_and_not_at_rest(redis: EmbeddedRedis) -> None:
     async with bench(redis.url) as store:
 
         async def writes() -> int:
             (told,) = (await store.connection.info("persistence")).values()
             return int(told["rdb_changes_since_last_save"])
 
-        await store.claim(1, [0])
+        before = await writes()
+        assert await store.claim() == {}
+        assert await writes() == before
+        await store.start()
+        await store.outbox.settle((await store.claim())[A], Settlement.RETRY, wait_ms=HOUR_MS)
         before = await writes()
         for _ in range(LEASE_MS):
             store.now += 1
-            await store.claim(1, [0])
+            await store.claim(1, [shard_of(A)])
         assert await writes() == before
         store.now += 1
-        await store.claim(1, [0])
+        await store.claim(1, [shard_of(A)])
         assert await writes() == before + 1
+
+
+async def test_how_long_something_has_waited_is_told_by_redis_whose_clock_put_it_there(redis: EmbeddedRedis) -> None:
+    """The bridge's own may be an hour ahead, and would raise an alarm; or behind, and would raise none."""
+    async with bench(redis.url) as store:
+        store.now -= HOUR_MS
+        await store.start()
+        store.now += 500
+        assert (await store.outbox.backlog()).oldest_ms == 500

@@ -17,9 +17,9 @@ if now == 0 then
 end
 -- Where memory is full, Redis refuses a script whose first write needs some. What is delivered makes room.
 redis.call('HDEL', KEYS[2], '')
--- The clock may go back: it is set right, or a failover leads to a server with another one. Lanes would then be due, and
--- leases over, as much later as it went back; so what lies further ahead than a lease goes back with it. How late it was
--- is written down once a lease and no oftener: a claim that finds nothing is to write nothing.
+-- The clock may go back: it is set right, or a failover leads to a server with another one. Lanes would then be due,
+-- and leases over, as much later as it went back; so what lies further ahead than a lease goes back with it. How late it
+-- was is written down once a lease and no oftener, and where there are lanes: a bridge at rest is to write nothing.
 local lease = tonumber(ARGV[3])
 local was = tonumber(redis.call('GET', KEYS[4]) or 0)
 local back = was - now
@@ -27,7 +27,7 @@ if back > lease then
   local ahead = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now + lease, '+inf', 'WITHSCORES')
   for at = 1, #ahead, 2 do redis.call('ZADD', KEYS[1], ahead[at + 1] - back, ahead[at]) end
 end
-if math.abs(back) > lease then redis.call('SET', KEYS[4], now) end
+if math.abs(back) > lease and redis.call('EXISTS', KEYS[1]) == 1 then redis.call('SET', KEYS[4], now) end
 local out, epoch = {0}, nil
 for _, lane in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])) do
   local id = redis.pcall('LINDEX', ARGV[5] .. 'lane:' .. lane, 0)
