@@ -18,8 +18,8 @@ end
 -- Where memory is full, Redis refuses a script whose first write needs some. What is delivered makes room.
 redis.call('HDEL', KEYS[2], '')
 -- The clock may go back: it is set right, or a failover leads to a server with another one. Lanes would then be due,
--- and leases over, as much later as it went back; so what lies further ahead than a lease goes back with it. How late it
--- was is written down once a lease and no oftener, and where there are lanes: a bridge at rest is to write nothing.
+-- and leases over, as much later as it went back; so what lies further ahead than a lease goes back with it. How late
+-- it was is written down once a lease and no oftener, and where there are lanes: a bridge at rest is to write nothing.
 local lease = tonumber(ARGV[3])
 local was = tonumber(redis.call('GET', KEYS[4]) or 0)
 local back = was - now
