@@ -380,7 +380,7 @@ async def _gauges(outbox: Outbox, reads: Reads, callbacks: Callbacks, metrics: M
     metrics.redis_available.set(1)
     metrics.waiting.set(backlog.waiting)
     metrics.parked.set(backlog.parked)
-    metrics.oldest_seconds.set(0 if backlog.oldest_at is None else max(0, now_ms() - backlog.oldest_at) / 1000)
+    metrics.oldest_seconds.set(backlog.oldest_ms / 1000)
     metrics.active_calls.set(active)
 
 

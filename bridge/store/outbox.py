@@ -18,6 +18,7 @@ from bridge.store.connection import SCRIPTS, Connection, scored, unless_all_fail
 from bridge.store.deliveries import Backlog, Delivery, Settlement
 from bridge.store.errors import StoreRefused
 from bridge.store.keys import (
+    CLOCK,
     EPOCH,
     ERRANDS,
     LANES,
@@ -67,7 +68,7 @@ class Outbox:
         answers = await self._run_each(
             *(
                 SCRIPTS["claim"].call(
-                    [self._keys.of_shard(shard, name) for name in (LANES, LEASES, EPOCH)],
+                    [self._keys.of_shard(shard, name) for name in (LANES, LEASES, EPOCH, CLOCK)],
                     [self._now(), limit, self._lease_ms, HAND_OVER_WAIT_MS, self._keys.shard(shard), token_hex(4)],
                 )
                 for shard in asked
@@ -175,7 +176,8 @@ class Outbox:
 
     async def backlog(self) -> Backlog:
         """How much waits, over all shards."""
-        answers = await self._run(
+        told, *answers = await self._run(
+            ("TIME",),
             *(
                 command
                 for shard in range(SHARDS)
@@ -184,10 +186,11 @@ class Outbox:
                     ("ZCARD", self._keys.of_shard(shard, PARKED)),
                     ("ZRANGE", self._keys.of_shard(shard, WAITING), 0, 0, "WITHSCORES"),
                 )
-            )
+            ),
         )
-        oldest = [at for first in answers[2::3] for at, _ in scored(first)]
-        return Backlog(sum(answers[0::3]), sum(answers[1::3]), min(oldest, default=None))
+        now = self._now() or int(told[0]) * 1000 + int(told[1]) // 1000
+        oldest = [now - at for first in answers[2::3] for at, _ in scored(first)]
+        return Backlog(sum(answers[0::3]), sum(answers[1::3]), max([0, *oldest]))
 
 
 def _delivery(
