@@ -5,7 +5,6 @@ reverse: intake closes, claimed deliveries finish, lanes are given back, listene
 """
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from bridge.runtime.clock import monotonic, now_ms
 from bridge.runtime.logs import get_logger
 from bridge.runtime.loop import started
 from bridge.runtime.metrics import Metrics
+from bridge.runtime.signals import ending
 from bridge.runtime.web import Answering, serve, stop_listening
 from bridge.settings import Settings, secrets
 from bridge.store.calls import CallStore
@@ -319,18 +319,30 @@ async def running(
 async def run(
     settings: Settings, *, sandbox_port: int | None = None, reload: Callable[[], Settings] | None = None
 ) -> None:
-    """Runs the service until SIGTERM or SIGINT. Arguments as for `running`."""
-    stop = asyncio.Event()
-    stop_on_signals(stop)  # before anything can be accepted: a signal while starting drains too
-    async with running(settings, sandbox_port=sandbox_port, stop=stop, reload=reload):
-        started()
-        await stop.wait()
+    """Runs the service until it is told to end; a signal while it starts ends the start. Arguments as for `running`."""
+    stop, starting = asyncio.Event(), asyncio.current_task()
+
+    def end() -> None:
+        if starting is not None and not stop.is_set():
+            starting.cancel()
+        stop.set()
+
+    on_signals(end)
+    try:
+        async with running(settings, sandbox_port=sandbox_port, stop=stop, reload=reload):
+            starting = None
+            started()
+            await stop.wait()
+    except asyncio.CancelledError:
+        if starting is None or not stop.is_set():
+            raise
+        log.info("ended while starting")
 
 
-def stop_on_signals(stop: asyncio.Event) -> None:
-    """Sets `stop` at SIGTERM and SIGINT."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+def on_signals(act: Callable[[], object]) -> None:
+    """Has the running loop call `act` at each signal that ends the service."""
+    for number in ending():
+        asyncio.get_running_loop().add_signal_handler(number, act)
 
 
 async def _listen(
@@ -368,7 +380,7 @@ async def _gauges(outbox: Outbox, reads: Reads, callbacks: Callbacks, metrics: M
     metrics.redis_available.set(1)
     metrics.waiting.set(backlog.waiting)
     metrics.parked.set(backlog.parked)
-    metrics.oldest_seconds.set(0 if backlog.oldest_at is None else max(0, now_ms() - backlog.oldest_at) / 1000)
+    metrics.oldest_seconds.set(backlog.oldest_ms / 1000)
     metrics.active_calls.set(active)
 
 

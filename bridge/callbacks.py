@@ -34,7 +34,7 @@ from bridge.delivery.tokens import Tokens
 from bridge.delivery.worker import Worker
 from bridge.intake.batch import Reject
 from bridge.intake.callbacks import CallbackRoute, CallbackSecrets, Received
-from bridge.runtime.clock import monotonic, now_ms
+from bridge.runtime.clock import monotonic
 from bridge.runtime.logs import get_logger
 from bridge.runtime.metrics import Metrics
 from bridge.settings import Settings, secrets
@@ -211,9 +211,7 @@ class Callbacks:
         backlog, metrics = await self._outbox.backlog(), self._metrics
         metrics.callback_waiting.set(backlog.waiting)
         metrics.callback_parked.set(backlog.parked)
-        metrics.callback_oldest_seconds.set(
-            0 if backlog.oldest_at is None else max(0, now_ms() - backlog.oldest_at) / 1000
-        )
+        metrics.callback_oldest_seconds.set(backlog.oldest_ms / 1000)
         metrics.callback_files_bytes.set(self._files.size)
 
     @property

@@ -18,6 +18,7 @@ the hand-over itself, for a sender that never comes back.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from bridge.calls.decide import decide
@@ -28,9 +29,9 @@ from bridge.calls.verdicts import Verdict
 from bridge.delivery.pace import Pace
 from bridge.runtime.clock import now_ms
 from bridge.runtime.logs import get_logger
-from bridge.store.calls import CallStore, Commit
-from bridge.store.errors import StoreUnavailable
-from bridge.store.keys import shard_of
+from bridge.store.calls import EXPIRED_MAX, CallStore, Commit
+from bridge.store.errors import StoreRefused, StoreUnavailable
+from bridge.store.keys import SHARDS, shard_of
 from bridge.store.outbox import Outbox
 
 log = get_logger(__name__)
@@ -59,6 +60,8 @@ class Pipeline:
         self._pace = pace
         self._stuck: set[tuple[Pair, str]] = set()
         """Calls that are due and cannot be expired, of which the log has told."""
+        self._left_out = [0] * SHARDS
+        """For each shard, how many of its due calls the sweeps before left where they are, and the next one leaves."""
 
     async def accept(self, events: Sequence[CallEvent]) -> list[Verdict]:
         """Takes `events` in; those of one pair in their order, those of different pairs side by side.
@@ -173,7 +176,9 @@ class Pipeline:
     async def expire_due(self, held: Callable[[Pair], bool] = lambda _: False) -> int:
         """Gives every call whose timer has run out its `EXPIRED`: orphans, and calls that never end.
 
-        Several replicas may do this at once: the commit takes only the first, and only what is still due.
+        Several replicas may do this at once: the commit takes only the first, and only what is still due. Where more
+        are due in a shard than one sweep looks at, the next sweep goes on behind those that this one had to leave, and
+        begins again at the end: what cannot be expired keeps no other from its turn.
 
         Args:
             held: pairs whose timers wait: what would have stopped them may be among the events on their way here.
@@ -181,10 +186,12 @@ class Pipeline:
         Returns:
             How many calls this replica expired.
         """
-        taken = 0
+        taken, left = 0, Counter[int]()
         stuck: set[tuple[Pair, str]] = set()
-        for pair, call_id in await self._store.expired():
+        due = await self._store.expired(self._left_out)
+        for pair, call_id in due:
             if held(pair):
+                left[shard_of(pair)] += 1
                 continue
             event = CallEvent(
                 event_id=f"bridge-expired-{pair}-{call_id}",
@@ -195,10 +202,11 @@ class Pipeline:
             )
             try:
                 verdict = await self._take(event)
-            except StoreUnavailable:
-                raise
-            except Exception:
+            except Exception as error:
+                if isinstance(error, StoreUnavailable) and not isinstance(error, StoreRefused):
+                    raise
                 # Such as a call that a newer version wrote. It must not keep the others from their turn.
+                left[shard_of(pair)] += 1
                 stuck.add((pair, call_id))
                 if (pair, call_id) not in self._stuck:
                     log.exception("call not expired: it failed inside the bridge", call=call_id, pair=str(pair))
@@ -206,7 +214,13 @@ class Pipeline:
             if verdict is Verdict.ACCEPTED:
                 taken += 1
                 log.warning("call expired", call=call_id, pair=str(pair))
-        self._stuck = stuck
+        looked_at = Counter(shard_of(pair) for pair, _ in due)
+        was_whole = not any(self._left_out)
+        self._left_out = [
+            first + left[shard] if looked_at[shard] == EXPIRED_MAX else 0 for shard, first in enumerate(self._left_out)
+        ]
+        # Those of which this sweep did not hear are only forgotten where it heard of all that there are.
+        self._stuck = stuck if was_whole and not any(self._left_out) else self._stuck | stuck
         return taken
 
 

@@ -4,9 +4,12 @@ Each bridge has one exchange of its own here: while Redis is away, bridges know 
 that go to one bridge have an order to keep (docs/faults.md, "What is not promised").
 """
 
+from redis import asyncio as redis
+
 from benchmarks.faults.proxy import Fault, Kind
 from benchmarks.faults.scenario import LEASE_S, Scenario
 from benchmarks.faults.world import World
+from bridge.store.keys import CLOCK, LANES, SHARDS, Keys
 
 
 async def redis_killed(world: World) -> None:
@@ -70,6 +73,27 @@ async def redis_stalls_for_one(world: World) -> None:
 
 async def redis_slow(world: World) -> None:
     await world.failing(list(world.redis_links.values()), Fault(Kind.DELAY, delay_s=0.2), 2.0)
+
+
+# All that the bridges have put at a time comes to lie an hour ahead: so it looks when the server's clock goes back.
+_AN_HOUR_BACK = """
+for _, lane in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZINCRBY', KEYS[1], 3600000, lane) end
+if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('INCRBY', KEYS[2], 3600000) end
+"""
+
+
+async def redis_clock_back(world: World) -> None:
+    keys = Keys("aventa")
+    async with redis.Redis(host="127.0.0.1", port=world.redis.port) as client:
+        with world.disturbance(forgets=True):
+            # So that most lanes have been put back when it happens; others are under a lease.
+            world.sandbox.set_faults([{"status": 503, "probability": 0.8}])
+            await world.lapse(0.7)
+            for shard in range(SHARDS):
+                await client.eval(_AN_HOUR_BACK, 2, keys.of_shard(shard, LANES), keys.of_shard(shard, CLOCK))
+            await world.lapse(0.3)
+            world.sandbox.set_faults([])
+    await world.lapse(0.5)
 
 
 _SHORT = {"redis__timeout_s": 1}
@@ -146,4 +170,9 @@ SCENARIOS = (
         settings=_SHORT,
     ),
     Scenario("redis_slow", "Every answer of Redis comes 0.2 s late.", redis_slow, sticks=True, settings=_SHORT),
+    Scenario(
+        "redis_clock_back",
+        "Redis's clock goes back by an hour, while Cention fails now and then.",
+        redis_clock_back,
+    ),
 )

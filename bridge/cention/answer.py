@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from bridge.cention.documents import created_errand_id
@@ -78,22 +78,30 @@ def failure_of(answer: Answer, *, sent: bytes, token: str) -> Failure | None:
         )
     if 400 <= status < 500 and status not in _TRY_LATER:
         return Rejected(status, reason)
-    return TryLater(reason, status, retry_after_s(answer.headers.get("Retry-After")))
+    return TryLater(reason, status, retry_after_s(answer.headers))
 
 
-def retry_after_s(text: str | None) -> float | None:
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Seconds that a Retry-After header asks to wait, at least 0; None where there is none or it can't be read.
 
-    Source: RFC 9110 section 10.2.3: a number of seconds, or an HTTP date.
+    A date is seen from the answer's own Date, where it has one: the server's clock wrote both, and ours may be an hour
+    behind it.
+
+    Args:
+        headers: the answer's, by case-insensitive name.
+
+    Source: RFC 9110 sections 10.2.3 (a number of seconds, or an HTTP date) and 6.6.1 (Date).
     """
-    if text is None:
-        return None
-    if re.fullmatch(r"\d{1,9}", text.strip(), re.ASCII):
+    text = headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"\d{1,9}", text, re.ASCII):
         return float(text)
+    until, told = _http_date(text), _http_date(headers.get("Date", ""))
+    return None if until is None else max(0.0, (until - (told or now())).total_seconds())
+
+
+def _http_date(text: str) -> datetime | None:
     try:
         date = parsedate_to_datetime(text)
     except (ValueError, TypeError, OverflowError):
         return None
-    if date.tzinfo is None:  # "-0000": a time in UTC whose place is not told
-        date = date.replace(tzinfo=UTC)
-    return max(0.0, (date - now()).total_seconds())
+    return date if date.tzinfo else date.replace(tzinfo=UTC)  # "-0000": a time in UTC whose place is not told

@@ -29,6 +29,9 @@ from bridge.cention.words import reason_of, trouble_of
 
 BODY_BYTES_MAX = 65_536
 """No answer of an endpoint that creates or ends something is longer; what is beyond is not read."""
+HEADER_BYTES_MAX = 65_536
+"""Of one header of an answer, or its status line. Not as little as aiohttp's 8 KB: what is in between adds its own, and
+an answer that cannot be read is asked for again and again."""
 DOCUMENT_BYTES_MAX = 4 * 2**20
 """What is read of a document that was asked for; an errand's body is somebody's e-mail."""
 
@@ -117,6 +120,8 @@ class Transport:
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),  # `_exchange` and `stream` hold the one clock
             trust_env=False,
+            max_line_size=HEADER_BYTES_MAX,
+            max_field_size=HEADER_BYTES_MAX,
         )
         self._retrying = RetryClient(
             session,

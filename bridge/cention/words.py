@@ -52,8 +52,13 @@ def reason_of(text: str, sent: bytes, token: str) -> str:
 def trouble_of(error: Exception) -> str:
     """What went wrong with a connection, in words for people. May hold what an exception's text holds.
 
-    The system's word for it: the texts of aiohttp and asyncio say what was tried, and hide why it failed.
+    The system's word for it: the texts of aiohttp and asyncio say what was tried, and hide why it failed. Nothing of
+    an answer: where aiohttp cannot read one, its text quotes it, cookies included, and calls it a status of 400.
     """
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"the answer cannot be read as HTTP: {error.message.partition(':')[0]}"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "Server disconnected"
     at = f" ({error.host}:{error.port})" if isinstance(error, aiohttp.ClientConnectorError) else ""
     # TLS has numbers of its own, and so has a name that can't be resolved: negative ones.
     if isinstance(error, OSError) and not isinstance(error, (ssl.SSLError, aiohttp.ClientSSLError)):

@@ -66,7 +66,7 @@ async def _demo(rate: float, calls: int, seed: int, speed: float) -> None:
         nothing.touch()
         settings = load(nothing, environ=environ, sandbox=True)
         stop = asyncio.Event()
-        app.stop_on_signals(stop)
+        app.on_signals(stop.set)
         async with app.running(settings, sandbox_port=ports["sandbox"], stop=stop) as service:
             click.echo(_welcome(service))
             tasks = Tasks("demo")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from bridge.cli.ports import SANDBOX_PORT, free_or_any
-from bridge.cli.settings import load_or_exit
+from bridge.runtime.signals import on_ending
 
 
 @click.command()
@@ -21,13 +21,16 @@ from bridge.cli.settings import load_or_exit
     help=f"The sandbox's port; without it {SANDBOX_PORT}, or any free one where that is taken.",
 )
 def run(config: Path | None, sandbox: bool, sandbox_port: int | None) -> None:
-    """Run the bridge until SIGTERM or Ctrl-C, which drain it: nothing accepted is lost.
+    """Run the bridge until SIGTERM, SIGHUP or Ctrl-C, which drain it: nothing accepted is lost.
 
     Settings come from the file, from BRIDGE_<SECTION>__<KEY> in the environment, and from secret files
     (BRIDGE_<SECTION>__<KEY>_FILE).
     """
+    on_ending(_end)
+    # Only here, so that a signal finds somebody, and `--help` and a faulty setting answer at once.
+    from bridge.cli.settings import load_or_exit
+
     settings = load_or_exit(config, sandbox=sandbox)
-    # Only here, so that `--help` and a faulty setting answer at once.
     from bridge import app
     from bridge.runtime import logs, loop
     from bridge.settings import load
@@ -47,3 +50,14 @@ def run(config: Path | None, sandbox: bool, sandbox_port: int | None) -> None:
     except (EmbeddedRedisError, OSError) as error:
         click.echo(f"cannot start: {error}", err=True)
         sys.exit(1)
+
+
+def _end() -> None:
+    """Ends a start of which nothing is there yet.
+
+    Not by an exception: amid an import it may be caught, or leave the interpreter's import lock taken.
+    """
+    try:
+        click.echo("ended while starting", err=True)
+    finally:
+        os._exit(0)

@@ -74,7 +74,7 @@ class Forwarder:
         headers = {"Content-Type": "application/json", **signed(message_id, now_ms() // 1000, body, self._secrets)}
         try:
             async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
-                status, retry_after = response.status, response.headers.get("Retry-After")
+                status, asked = response.status, retry_after_s(response.headers)
                 await response.content.read(_ANSWER_BYTES_MAX)
         except TimeoutError:
             return TryLater(f"the receiver did not answer within {self._attempt_timeout_s:g} s")
@@ -87,7 +87,7 @@ class Forwarder:
         if status == _GONE:
             return Rejected(status, "the receiver wants no more of these")
         # Whatever else it says, it may be mended there, and nobody else has what was forwarded.
-        return TryLater(f"the receiver answered {status}", status, retry_after_s(retry_after))
+        return TryLater(f"the receiver answered {status}", status, asked)
 
 
 def signed(message_id: str, timestamp: int, body: bytes, secrets: Sequence[str]) -> dict[str, str]:

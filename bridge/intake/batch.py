@@ -17,7 +17,8 @@ from bridge.calls.verdicts import BODY_CHARS_MAX, Fault, Rejection, Verdict
 Translate = Callable[[object, str], CallEvent | Rejection]
 """A parsed event and its own JSON text -> the event, or why not."""
 Accept = Callable[[Sequence[CallEvent]], Awaitable[Sequence[Verdict]]]
-"""Makes events durable, in order; one verdict each. May raise `StoreUnavailable`: then nothing is promised."""
+"""Makes events durable, in order; one verdict each. May raise `StoreUnavailable` or `EventsRefused`: then nothing is
+promised."""
 Reject = Callable[[Sequence[Rejection]], Awaitable[None]]
 """Keeps rejections for an operator. May raise `StoreUnavailable`."""
 Outcome = CallEvent | Rejection
@@ -40,6 +41,21 @@ class Unreadable(Exception):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
+
+
+class EventsRefused(Exception):
+    """The store takes writes, and again and again not these events, in words that say nothing to us.
+
+    Nothing is promised of any of them; asking again with the same ids is safe.
+
+    Attributes:
+        reason: the words.
+        retry_after_s: seconds after which asking again makes sense.
+    """
+
+    def __init__(self, reason: str, retry_after_s: int = 5) -> None:
+        super().__init__(reason)
+        self.reason, self.retry_after_s = reason, retry_after_s
 
 
 class TooManyEvents(Exception):

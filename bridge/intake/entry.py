@@ -10,18 +10,41 @@ from contextlib import asynccontextmanager
 
 from bridge.calls.events import CallEvent, Pair
 from bridge.calls.verdicts import Rejection, Verdict
-from bridge.intake.batch import Accept, Reject
+from bridge.intake.batch import Accept, EventsRefused, Reject
 from bridge.intake.spool import Spool
 from bridge.intake.spooling import Spooling
 from bridge.runtime.clock import monotonic
 from bridge.runtime.logs import get_logger
 from bridge.runtime.metrics import Metrics
 from bridge.settings_sections import SpoolSettings
-from bridge.store.errors import StoreUnavailable
+from bridge.store.errors import StoreRefused, StoreUnavailable
 
 log = get_logger(__name__)
 
 _ANSWER_S = 1.0  # less than the time a probe has, which must not fail for a Redis that hangs while the spool works
+
+_TRIES = 3
+
+
+def _told_apart(commit: Accept, probe: Callable[[], Awaitable[object]]) -> Accept:
+    """`commit`, but that a refusal in words that say nothing to us is either the store's or these events'.
+
+    The probe tells: where the store takes no write either, it is away like any other, and `StoreUnavailable` is raised.
+    Where it does, the events are committed again, which is safe, and at last `EventsRefused` is raised: what the store
+    never takes must not go to the spool, where all others would wait behind it.
+    """
+
+    async def told_apart(events: Sequence[CallEvent]) -> Sequence[Verdict]:
+        reason = ""
+        for _ in range(_TRIES):
+            try:
+                return await commit(events)
+            except StoreRefused as refused:
+                reason = refused.reason
+            await probe()
+        raise EventsRefused(reason)
+
+    return told_apart
 
 
 class Entry:
@@ -45,6 +68,7 @@ class Entry:
 
         Raises:
             StoreUnavailable: nothing is promised of any of them.
+            EventsRefused: the same, and the store takes others.
         """
         began = monotonic()
         verdicts = await self._commit(events)
@@ -111,6 +135,7 @@ async def open_entry(
         probe: raises `StoreUnavailable` unless Redis takes a write.
         metrics: counts.
     """
+    commit = _told_apart(commit, probe)
     if not settings.enabled:
         yield Entry(commit, keep, probe, metrics, None)
         return

@@ -20,7 +20,7 @@ from bridge.calls.events import CallEvent
 from bridge.calls.verdicts import Rejection, Verdict
 from bridge.intake import batch
 from bridge.intake.auth import Authenticator
-from bridge.intake.batch import Accept, Outcome, Reject, Translate
+from bridge.intake.batch import Accept, EventsRefused, Outcome, Reject, Translate
 from bridge.intake.body import BODY_TIMEOUT_S, Unusable, read_body, unusable
 from bridge.intake.callbacks import CallbackRoute
 from bridge.runtime.logs import get_logger
@@ -139,7 +139,7 @@ class _Intake:
         self.in_flight += 1
         try:
             return await self._taken(request, admitted)
-        except StoreUnavailable as error:
+        except (StoreUnavailable, EventsRefused) as error:
             log.warning("store unavailable, events sent back", reason=error.reason)
             raise Problem(
                 503,

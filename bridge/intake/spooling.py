@@ -100,6 +100,7 @@ class Spooling:
 
         Raises:
             StoreUnavailable: Redis is away, and the spool is full or broken; nothing is promised of any of them.
+            EventsRefused: `commit` raised it; as above.
         """
         held = self._held(events)
         direct = events if not held else [event for place, event in enumerate(events) if place not in held]

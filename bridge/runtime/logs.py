@@ -4,17 +4,19 @@ Code logs identifiers (call, event, delivery, pair), never numbers, names or `cu
 line of defence, for what a library's exception text brings along.
 """
 
-import atexit
 import logging
 import os
 import re
+import select
 import sys
-from collections.abc import Mapping, MutableMapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, MutableMapping
+from threading import Lock
 from typing import Any, Literal, TextIO, cast
 
 import orjson
 import structlog
+
+from bridge.runtime.clock import monotonic
 
 LogFormat = Literal["json", "console"]
 
@@ -25,6 +27,9 @@ _BEARER = re.compile(r"(?i)(bearer\s+)[\w.~+/=-]+|whsec_[\w+/=]+")
 _PERSONAL = frozenset(
     ["calling_number", "called_number", "dest_number", "calling_name", "cuid", "number", "name_of_caller", "token"]
 )
+_PATIENCE_S = 0.1
+_PATIENCE_SHARE = 0.01
+"""How long a reader that is only slower than many lines at once may hold up all, and for which part of the time."""
 _OURS = frozenset(["timestamp", "level", "_record", "_from_structlog"])
 
 
@@ -69,36 +74,69 @@ def _without_input(_logger: Any, _method: str, event: MutableMapping[str, Any]) 
     return event
 
 
-class _Lenient:
-    """A stream that never raises. Who reads the log may end, and its disk may be full; what is logged goes on."""
+class _Lines:
+    """Writes lines to a descriptor, as far as it takes them. Never raises, and holds up nothing.
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    Who reads the log may end or stand still, and its disk may be full; what is logged goes on. Lines that find no room
+    are lost, and once there is room again, a line tells how many. One that was begun is kept, so that only whole lines
+    are lost, and never more than one is kept.
+
+    A pipe is said to have room only where `PIPE_BUF` bytes fit in: so no piece of a line blocks, unless another process
+    writes to the same pipe and was quicker. O_NONBLOCK would belong to whoever shares the descriptor, too.
+    Source: pipe(7), poll(2).
+
+    Args:
+        stream: whose descriptor it is; nothing is left in its own buffer.
+        told: the line that tells how many were lost.
+    """
+
+    def __init__(self, stream: TextIO, told: Callable[[int], str]) -> None:
+        self._to, self._encoding, self._told = stream.fileno(), stream.encoding, told
+        self._poll = select.poll()
+        self._poll.register(self._to, select.POLLOUT)
+        self._lock = Lock()  # threads log, too
+        self._kept, self._lost = b"", 0
+        self._patience_s, self._waited_at = _PATIENCE_S, monotonic()
 
     def write(self, text: str) -> None:
-        with suppress(OSError, ValueError):  # the latter where it is closed
-            self._stream.write(text)
+        with self._lock:
+            if not self._written():
+                self._lost += 1
+                return
+            told, self._lost = self._told(self._lost) if self._lost else "", 0
+            self._kept = (told + text).encode(self._encoding, "backslashreplace")
+            self._written()
 
     def flush(self) -> None:
-        with suppress(OSError, ValueError):
-            self._stream.flush()
+        """There is nothing to do: what could be written is."""
 
+    def _written(self) -> bool:
+        """Writes what is kept; whether that is all of it."""
+        try:
+            while self._kept:
+                if not (self._takes(0) or self._takes_soon()):
+                    return False
+                self._kept = self._kept[os.write(self._to, self._kept[: select.PIPE_BUF]) :]
+        except OSError:
+            return False
+        return True
 
-def _leave(stream: TextIO) -> None:
-    """Lets go of what could not be written: left in the stream, it would make the interpreter end with a failure."""
-    try:
-        stream.flush()
-    except (OSError, ValueError):
-        with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    def _takes(self, wait_ms: int) -> bool:
+        return any(state & select.POLLOUT for _, state in self._poll.poll(wait_ms))
+
+    def _takes_soon(self) -> bool:
+        """Waits a moment for a reader that is only slower than many lines at once."""
+        began = monotonic()
+        self._patience_s = min(_PATIENCE_S, self._patience_s + (began - self._waited_at) * _PATIENCE_SHARE)
+        takes = self._takes(int(self._patience_s * 1000))
+        self._waited_at = monotonic()
+        self._patience_s = max(0.0, self._patience_s - (self._waited_at - began))
+        return takes
 
 
 def configure(level: str = "info", style: LogFormat = "json") -> None:
     """Sets the process's logging up once. `level` is a standard level name; lines go to standard error."""
     number = logging.getLevelNamesMapping()[level.upper()]
-    lines = _Lenient(sys.stderr)
-    atexit.unregister(_leave)
-    atexit.register(_leave, sys.stderr)
     render: list[Any] = (
         [structlog.processors.JSONRenderer(serializer=lambda event, **_: orjson.dumps(event).decode())]
         if style == "json"
@@ -113,10 +151,21 @@ def configure(level: str = "info", style: LogFormat = "json") -> None:
         structlog.processors.format_exc_info,
         _scrub_event,
     ]
+
+    def lost(count: int) -> str:
+        line: Any = {"event": "log lines are lost: they were not read, or could not be written", "lines": count}
+        for processor in (*shared, *render):
+            line = processor(None, "warning", line)
+        return f"{line}\n"
+
+    try:
+        lines = cast(TextIO, _Lines(sys.stderr, lost))
+    except (OSError, ValueError):
+        lines = sys.stderr  # in memory
     structlog.configure(
         processors=shared + render,
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, lines)),
+        logger_factory=structlog.WriteLoggerFactory(lines),
         cache_logger_on_first_use=False,
     )
     # Libraries log through the standard library: the same lines, the same mask, warnings and up.

@@ -10,7 +10,7 @@ Source: architecture, "One atomic commit", "Shards".
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from secrets import token_hex
@@ -44,6 +44,8 @@ PAIRS_REMEMBERED = 4096
 """About 10 MB: more agents than one replica has at work in most places. The others' pairs are asked for."""
 TRIM_EVERY = 16
 """Of so many ends of ours in a shard, one takes away what is too old among its calls that have ended."""
+EXPIRED_MAX = 100
+"""Calls of one shard whose timers one sweep looks at."""
 _LIVE = "-"
 
 
@@ -293,13 +295,20 @@ class CallStore:
         if len(self._remembered) > PAIRS_REMEMBERED:
             del self._remembered[next(iter(self._remembered))]
 
-    async def expired(self, limit_per_shard: int = 100) -> list[tuple[Pair, str]]:
-        """Calls whose timer has run out, the longest first in each shard; none of those shards that are away."""
+    async def expired(self, left_out: Sequence[int] = (0,) * SHARDS) -> list[tuple[Pair, str]]:
+        """Calls whose timer has run out, the longest first in each shard; none of those shards that are away.
+
+        Args:
+            left_out: for each shard, how many of those that ran out first are not wanted.
+
+        Returns:
+            At most `EXPIRED_MAX` of each shard.
+        """
         (now,) = [self._now()] if self._now() else await self._time()
         shards = await self._run_each(
             *(
-                ("ZRANGEBYSCORE", self._keys.of_shard(shard, TIMERS), "-inf", now, "LIMIT", 0, limit_per_shard)
-                for shard in range(SHARDS)
+                ("ZRANGEBYSCORE", self._keys.of_shard(shard, TIMERS), "-inf", now, "LIMIT", first, EXPIRED_MAX)
+                for shard, first in enumerate(left_out)
             )
         )
         return [parse_member(name) for names in unless_all_failed(shards) for name in names]

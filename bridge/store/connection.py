@@ -137,8 +137,7 @@ class Connection:
 
     async def check(self, keys: Sequence[str]) -> None:
         """Raises `StoreUnavailable` unless Redis takes a promised write at each of `keys`, wherever in it they are."""
-        asked = keys if self.spread else keys[:1]
-        await self.run(*(("SET", key, "1", "PX", 60_000) for key in asked), promised=True)
+        await self.run(*(("SET", key, "1", "PX", 60_000) for key in keys), promised=True)
 
     async def info(self, *sections: str) -> dict[str, dict[str, Any]]:
         """What each server says of itself, by its name; nothing, where it does not let us ask.

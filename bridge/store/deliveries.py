@@ -45,11 +45,11 @@ class Settlement(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How much waits: deliveries, parked ones, and when the oldest waiting one was created (ms; None: none waits)."""
+    """How much waits: deliveries, parked ones, and for how long the oldest has, ms by Redis's clock (0: none waits)."""
 
     waiting: int
     parked: int
-    oldest_at: int | None
+    oldest_ms: int
 
 
 class Taker(Protocol):

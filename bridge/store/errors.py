@@ -17,6 +17,13 @@ class StoreUnavailable(Exception):
         self.reason, self.retry_after_s = reason, retry_after_s
 
 
+class StoreRefused(StoreUnavailable):
+    """It was refused in words that are not known of Redis: most likely by a proxy before it.
+
+    That may pass, or be about what was asked alone. Whether Redis did that is not known.
+    """
+
+
 # The client takes the code off some errors and leaves it on others; and what a script meets comes inside the script's
 # own error, in words that differ by the server's version.
 _PASSING = (
@@ -32,7 +39,11 @@ _PASSING_WORDS = re.compile(
     r"\b(READONLY|LOADING|OOM|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|BUSY|TRYAGAIN|NOPERM|NOAUTH|WRONGPASS)\b"
     r"|attempted to access a non local key|user executing the script can't run"
 )
-_OURS_WORDS = re.compile(r"\bWRONGTYPE\b|user_script|\bunknown command\b|\bwrong number of arguments\b", re.IGNORECASE)
+_OURS_WORDS = re.compile(
+    r"\bWRONGTYPE\b|user_script|\b(unknown (sub)?command|wrong number of arguments|syntax error|not an integer"
+    r"|not a valid float|invalid expire time)\b",
+    re.IGNORECASE,
+)
 _MISPLACED = (redis.ReadOnlyError, redis.ClusterDownError)
 _MISPLACED_WORDS = re.compile(r"\b(READONLY|MASTERDOWN|CLUSTERDOWN)\b")
 
@@ -50,7 +61,7 @@ def is_misplaced(error: BaseException) -> bool:
 
 
 def as_unavailable(error: BaseException) -> BaseException:
-    """What the caller sees: `StoreUnavailable` for whatever may pass, the error itself for a fault of ours.
+    """What the caller sees: `StoreUnavailable` for whatever may pass, the error itself for what is surely ours.
 
     A right that is missing may pass too: an operator can give it while we run.
     """
@@ -58,12 +69,11 @@ def as_unavailable(error: BaseException) -> BaseException:
         return StoreUnavailable(f"{type(error).__name__}: {error}")
     if isinstance(error, redis.RedisError) and (isinstance(error, _PASSING) or _PASSING_WORDS.search(str(error))):
         return StoreUnavailable(f"{type(error).__name__}: {error}")
+    if isinstance(error, redis.ResponseError) and not _is_ours(error):
+        return StoreRefused(f"{type(error).__name__}: {error}")
     return error
 
 
-def is_ours(error: BaseException) -> bool:
-    """Whether asking again is surely in vain: a command, a script or a key of ours is wrong.
-
-    What Redis has no such words for, something before it may have said, as a proxy whose server is away.
-    """
-    return _OURS_WORDS.search(str(error)) is not None
+def _is_ours(error: redis.ResponseError) -> bool:
+    """Whether asking again is surely in vain: a command, a script or a key of ours is wrong."""
+    return isinstance(error, redis.ClusterCrossSlotError) or _OURS_WORDS.search(str(error)) is not None

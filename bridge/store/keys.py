@@ -13,6 +13,7 @@ which touches one shard only, touches one slot of a Redis Cluster. `SHARDS` neve
     <p>:{3}:lanes                           zset    pair -> when its lane is next due, or its lease ends
     <p>:{3}:leases                          hash    pair -> epoch of the worker that holds its lane
     <p>:{3}:epoch                           string  counter of leases
+    <p>:{3}:clock                           string  how late it was at a claim, to see when the clock has gone back
     <p>:{3}:timers                          zset    <pair>:<callId> -> when it expires (orphan's grace, greatest age)
     <p>:{3}:active                          zset    <pair>:<callId> -> when the call started
     <p>:{3}:errands                         hash    <pair>:<callId> -> the errand's id, of a call that is not over
@@ -27,7 +28,7 @@ which touches one shard only, touches one slot of a Redis Cluster. `SHARDS` neve
     <p>:reconcile                           hash    progress: how far reconciliation came, and what it found
     <p>:reconcile:turn                      string  the replica whose turn it is to reconcile; expires
 
-    what callbacks lead to: lanes, leases, epoch, deliveries and so on as above, of no agent's, and
+    what callbacks lead to: lanes, leases, epoch, clock, deliveries and so on as above, of no agent's, and
     <p>:callback:{3}:seen:<callbackId>      string  duplicate mark; expires
     <p>:callback:{3}:callback:<callbackId>  hash    told, received, jobs, file:<file>: what is known of it; expires
     <p>:callback:{3}:document:<callbackId>  hash    document: Cention's JSON; expires
@@ -46,7 +47,7 @@ SHARDS = 16
 
 # Letters of the ends of keys, so that a misspelt one is a NameError and not an empty key.
 LANES, LEASES, EPOCH, TIMERS, ACTIVE, ERRANDS = "lanes", "leases", "epoch", "timers", "active", "errands"
-FINISHED = "finished"
+CLOCK, FINISHED = "clock", "finished"
 WAITING, PARKED, DELIVERED = "waiting", "parked", "delivered"
 
 
@@ -126,7 +127,7 @@ class Keys:
         return f"{self._prefix}:reconcile:turn"
 
     def writable(self) -> list[str]:
-        """One of each shard, since in a cluster one may be writable and another not."""
+        """One of each shard, since in a cluster, or behind a proxy, one may be writable and another not."""
         return [f"{shard}writable" for shard in self._shards]
 
 

@@ -9,8 +9,6 @@ import re
 from collections.abc import Iterable
 from secrets import token_hex
 
-from redis.exceptions import RedisError
-
 from bridge.calls.effects import Effect
 from bridge.calls.events import Pair
 from bridge.runtime.clock import monotonic, now_ms
@@ -18,8 +16,9 @@ from bridge.runtime.logs import get_logger
 from bridge.store.calls import Retention, ServerTime, redis_time
 from bridge.store.connection import SCRIPTS, Connection, scored, unless_all_failed
 from bridge.store.deliveries import Backlog, Delivery, Settlement
-from bridge.store.errors import StoreUnavailable, is_ours
+from bridge.store.errors import StoreRefused
 from bridge.store.keys import (
+    CLOCK,
     EPOCH,
     ERRANDS,
     LANES,
@@ -69,7 +68,7 @@ class Outbox:
         answers = await self._run_each(
             *(
                 SCRIPTS["claim"].call(
-                    [self._keys.of_shard(shard, name) for name in (LANES, LEASES, EPOCH)],
+                    [self._keys.of_shard(shard, name) for name in (LANES, LEASES, EPOCH, CLOCK)],
                     [self._now(), limit, self._lease_ms, HAND_OVER_WAIT_MS, self._keys.shard(shard), token_hex(4)],
                 )
                 for shard in asked
@@ -124,11 +123,11 @@ class Outbox:
         )  # fmt: skip
         try:
             answer = await self._ask(script, promised=True)
-        except RedisError as error:
-            # Given up, the attempt would be made again: only where it would be in vain, and when the lease is over.
-            if is_ours(error) or monotonic() - delivery.leased_at > self._lease_ms / 1000:
-                raise
-            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+        except StoreRefused as error:
+            # Given up, the attempt would be made again: so only when the lease is over. Others have to go on then.
+            if monotonic() - delivery.leased_at > self._lease_ms / 1000:
+                raise RuntimeError(f"not written down: {error.reason}") from error
+            raise
         if answer[0] != "next":
             return None
         return _delivery(began, delivery.epoch, *answer[1:7])
@@ -177,7 +176,8 @@ class Outbox:
 
     async def backlog(self) -> Backlog:
         """How much waits, over all shards."""
-        answers = await self._run(
+        told, *answers = await self._run(
+            ("TIME",),
             *(
                 command
                 for shard in range(SHARDS)
@@ -186,10 +186,11 @@ class Outbox:
                     ("ZCARD", self._keys.of_shard(shard, PARKED)),
                     ("ZRANGE", self._keys.of_shard(shard, WAITING), 0, 0, "WITHSCORES"),
                 )
-            )
+            ),
         )
-        oldest = [at for first in answers[2::3] for at, _ in scored(first)]
-        return Backlog(sum(answers[0::3]), sum(answers[1::3]), min(oldest, default=None))
+        now = self._now() or int(told[0]) * 1000 + int(told[1]) // 1000
+        oldest = [now - at for first in answers[2::3] for at, _ in scored(first)]
+        return Backlog(sum(answers[0::3]), sum(answers[1::3]), max([0, *oldest]))
 
 
 def _delivery(

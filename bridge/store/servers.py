@@ -260,10 +260,11 @@ class Server:
         """
         if took_s < SLOW_S:
             return True
-        if self._checking is None or self._checking.done():  # what stood still answers many at once
-            self._checking = self._tasks.start(self._watch.still_stands(self), "still stands")
-        await asyncio.wait([self._checking])
-        return not self._checking.cancelled() and self._checking.result()
+        checking = self._checking
+        if checking is None or checking.done():  # what stood still answers many at once
+            self._checking = checking = self._tasks.start(self._watch.still_stands(self), "still stands")
+        await asyncio.wait([checking])
+        return not checking.cancelled() and checking.result()
 
 
 async def _send(connection: redis.Connection, packed: Sequence[bytes]) -> None:

@@ -154,6 +154,8 @@ class Proxy:
         open: while cleared, answers wait.
         cut: the next answer is swallowed and its connection broken: the server has done the work, nobody hears of it.
         instead: while set, what is answered to every command, and Redis hears nothing of it.
+        only: with `instead`: only what leaves together with a command that holds these bytes is answered so.
+        spoiled: while set, what is answered to every command, although Redis has done it.
         held: how many answers wait.
         connections: how many there have been.
     """
@@ -164,7 +166,7 @@ class Proxy:
         self.open = asyncio.Event()
         self.open.set()
         self.cut = False
-        self.instead = b""
+        self.instead = self.only = self.spoiled = b""
         self.held = self.connections = 0
         self._serving: set[asyncio.Task[None]] = set()
         self._writers: list[asyncio.StreamWriter] = []
@@ -177,10 +179,14 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_server, to_server = await asyncio.open_unix_connection(self._socket_path)
 
+        asked = 0
+
         async def questions() -> None:
+            nonlocal asked
             while data := await reader.read(65_536):
-                if self.instead:
-                    writer.write(self.instead * (1 + data.count(b"\r\n*")))  # each command begins so
+                asked = 1 + data.count(b"\r\n*")  # each command begins so
+                if self.instead and self.only in data:
+                    writer.write(self.instead * asked)
                 else:
                     to_server.write(data)
             to_server.close()
@@ -194,7 +200,7 @@ class Proxy:
                 if self.cut:
                     self.cut = False
                     break
-                writer.write(data)
+                writer.write(self.spoiled * asked or data)
         writer.transport.abort()
         asking.cancel()
         to_server.close()

@@ -175,6 +175,31 @@ async def test_a_created_errand_whose_answer_is_cut_off_is_delivered_without_its
 
 
 @pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 201 Created\r\nSet-Cookie: session=0123456789abcdef\r\nContent-Ty",
+        b"HTTP/1.1 201 Created\r\nSet-Cookie: session=0123456789abcdef\x00\r\n\r\n",
+        b"HTTP/1.1 201 Created\r\nSet Cookie: session=0123456789abcdef\r\n\r\n",
+        b"session=0123456789abcdef\r\n\r\n",
+    ],
+    ids=["cut_off", "control_character", "no_name", "no_status"],
+)
+async def test_an_answer_that_cannot_be_read_is_not_quoted(answer: bytes) -> None:
+    async with answering(answer) as server, cention(server.base_url) as client:
+        outcome = await client.new_errand(ERRAND, TOKEN)
+    assert isinstance(outcome, Unknown)
+    assert "session" not in outcome.reason
+    assert "0123" not in outcome.reason
+    assert "400" not in outcome.reason, "nobody has answered that"
+
+
+async def test_a_long_header_is_read() -> None:
+    answer = b"HTTP/1.1 201 Created\r\nSet-Cookie: a=" + b"x" * 60_000 + b"\r\nContent-Length: 0\r\n\r\n"
+    async with answering(answer) as server, cention(server.base_url) as client:
+        assert await client.new_errand(ERRAND, TOKEN) == Delivered(201, None)
+
+
+@pytest.mark.parametrize(
     ("answer", "outcome"),
     [
         (b"HTTP/1.1 201 Created\r\nContent-Length: 60\r\n\r\n", Delivered(201, None)),

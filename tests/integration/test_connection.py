@@ -6,16 +6,21 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from redis.exceptions import RedisError, ResponseError
 
 from bridge.calls.events import EventKind
+from bridge.runtime.tasks import Tasks
 from bridge.store.calls import Commit
 from bridge.store.connection import SCRIPTS, Command, Connection, scored
 from bridge.store.deliveries import Settlement
 from bridge.store.embedded import EmbeddedRedis
 from bridge.store.errors import StoreUnavailable
+from bridge.store.routes import Single
+from bridge.store.servers import SLOW_S, Durability, Server
+from bridge.store.urls import Clients, Login, Tls, parse
 from tests.e2e.support import eventually
 from tests.integration.cention_support import raw
 from tests.integration.store_support import INBOUND, A, Bench, bench, proxy
@@ -70,7 +75,7 @@ async def test_a_command_that_fails_fails_alone(redis: EmbeddedRedis) -> None:
         assert other == [3], "what stood before and behind it was run"
 
 
-@pytest.mark.parametrize("command", [("NOSUCHCOMMAND",), ("GET",), ("XADD", "s", "0-0", "a", "b")])
+@pytest.mark.parametrize("command", [("NOSUCHCOMMAND",), ("GET",), ("PEXPIRE", "s", "soon")])
 async def test_a_fault_of_ours_stays_what_it_is(redis: EmbeddedRedis, command: tuple[str, ...]) -> None:
     async with connected(redis.url) as connection:
         with pytest.raises(RedisError):
@@ -173,6 +178,29 @@ async def test_a_server_that_does_not_answer_is_away_after_the_timeout(redis: Em
         between.open.clear()
         with pytest.raises(StoreUnavailable):
             await connection.run(("PING",))
+
+
+async def test_slow_answers_ask_whether_the_server_still_stands_one_after_the_other() -> None:
+    """One comes just when the question of another has been answered, and before that one has gone on."""
+
+    class Asks(Single):
+        answers: ClassVar = [True, False]
+        trusted: ClassVar[list[asyncio.Task[bool]]] = []
+
+        async def still_stands(self, server: Server) -> bool:
+            if len(self.answers) == 2:
+                loop = asyncio.get_running_loop()
+                loop.call_soon(lambda: self.trusted.append(loop.create_task(server.is_trusted(SLOW_S))))
+            return self.answers.pop(0)
+
+    address = parse("redis://127.0.0.1:1/0")
+    clients = Clients(address, timeout_s=1, tls=Tls(), sentinel=Login(), connections_max=1)
+    routes = Asks(clients, Durability(), Tasks("test"), address.places[0], "")
+    (server,) = routes.servers()
+    assert await server.is_trusted(SLOW_S)
+    (after,) = routes.trusted
+    assert not await after
+    await routes.close()
 
 
 async def test_nobody_listens() -> None:

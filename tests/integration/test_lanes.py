@@ -267,7 +267,7 @@ async def test_a_parked_head_lets_its_lane_go_on(redis: EmbeddedRedis) -> None:
         assert await store.raw("PTTL", store.keys.delivery(shard_of(A), opening.effect_id)) == -1
         assert await delivered(store, following) is None
         backlog = await store.outbox.backlog()
-        assert (backlog.waiting, backlog.parked, backlog.oldest_at) == (0, 1, None)
+        assert (backlog.waiting, backlog.parked, backlog.oldest_ms) == (0, 1, 0)
 
 
 async def test_a_lane_that_is_given_back_is_due_at_once(redis: EmbeddedRedis) -> None:
@@ -303,7 +303,7 @@ async def test_an_empty_outbox_leaves_no_lane(redis: EmbeddedRedis) -> None:
 async def test_the_backlog_is_counted_over_all_shards(redis: EmbeddedRedis) -> None:
     async with bench(redis.url) as store:
         empty = await store.outbox.backlog()
-        assert (empty.waiting, empty.parked, empty.oldest_at) == (0, 0, None)
+        assert (empty.waiting, empty.parked, empty.oldest_ms) == (0, 0, 0)
         pairs = [Pair(1, number) for number in range(20)]
         assert len({shard_of(pair) for pair in pairs}) > 3
         for pair in pairs:
@@ -313,7 +313,7 @@ async def test_the_backlog_is_counted_over_all_shards(redis: EmbeddedRedis) -> N
         await store.outbox.settle(claimed[pairs[0]], Settlement.PARKED, reason="no")
         await delivered(store, claimed[pairs[1]])
         backlog = await store.outbox.backlog()
-        assert (backlog.waiting, backlog.parked, backlog.oldest_at) == (18, 1, BEGIN_MS + 20)
+        assert (backlog.waiting, backlog.parked, backlog.oldest_ms) == (18, 1, store.now - BEGIN_MS - 20)
 
 
 async def test_a_delivery_that_cannot_be_read_holds_up_its_own_lane_alone(redis: EmbeddedRedis) -> None:
@@ -355,7 +355,7 @@ async def test_an_outcome_is_written_down_again_where_a_proxy_answered(redis: Em
         between.instead = b"-ERR upstream failure\r\n"
         with pytest.raises(StoreUnavailable, match="upstream failure"):
             await delivered(store, replace(claimed, leased_at=monotonic() + 3600))
-        with pytest.raises(ResponseError, match="upstream failure"):  # others may have the lane by now
+        with pytest.raises(RuntimeError, match="upstream failure"):  # others may have the lane by now
             await delivered(store, replace(claimed, leased_at=monotonic() - 3600))
         between.instead = b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"
         with pytest.raises(ResponseError, match="WRONGTYPE"):

@@ -14,7 +14,7 @@ from bridge.calls.events import CallEvent, EventKind, Pair
 from bridge.store.calls import Commit
 from bridge.store.deliveries import Delivery, Settlement
 from bridge.store.errors import StoreUnavailable
-from bridge.store.keys import EPOCH, LANES, LEASES, SHARDS, WAITING, Keys, member, shard_of
+from bridge.store.keys import CLOCK, EPOCH, LANES, LEASES, SHARDS, WAITING, Keys, member, shard_of
 from tests.e2e.support import eventually
 from tests.fakes.redis_servers import RedisServer, cluster, cluster_url, move_slot, server, until_settled
 from tests.integration.redis_support import connected
@@ -81,7 +81,7 @@ async def test_a_slot_that_is_moved_key_by_key_loses_and_doubles_nothing(tmp_pat
             await moved.start_calls()
             await moved.start_calls()
             # As long as a claim's own keys are there, it runs, and meets lanes that are gone.
-            last = [store.keys.of_shard(shard, name) for name in (LANES, LEASES, EPOCH)] if seed % 2 else []
+            last = [store.keys.of_shard(shard, name) for name in (LANES, LEASES, EPOCH, CLOCK)] if seed % 2 else []
             await move_slot(slot_of(shard), nodes[0], nodes[1], rng, moved.go_on, at_once=2, last=last)
             assert moved.refused, "some of it fell into the move"
             await until_settled(nodes)

@@ -9,6 +9,7 @@ from redis import asyncio as redis_client
 
 from bridge.calls.events import Pair
 from bridge.pipeline import Pipeline
+from bridge.store.calls import EXPIRED_MAX
 from bridge.store.embedded import EmbeddedRedis
 from bridge.store.keys import LANES, SHARDS, TIMERS, Keys, member, shard_of
 from tests.e2e.support import ended, eventually, inbound
@@ -74,6 +75,32 @@ async def test_the_log_tells_once_of_a_call_that_cannot_be_expired(redis: Embedd
             assert await pipeline.expire_due() == 1
             assert await pipeline.expire_due() == 0
         assert lines.text.count("call not expired") == 1
+
+
+@pytest.mark.parametrize("left", ["unreadable", "held"])
+async def test_however_many_cannot_be_expired_those_behind_them_have_their_turn(
+    redis: EmbeddedRedis, left: str
+) -> None:
+    shard = [pair for pair in (Pair(1, number) for number in range(10_000)) if shard_of(pair) == 3]
+    first, last = shard[: 2 * EXPIRED_MAX + 50], shard[-1]
+    async with bench(redis.url) as store:
+        for pair in (*first, last):
+            await store.start(pair)
+        if left == "unreadable":
+            await store.raw("MSET", *(word for pair in first for word in (store.keys.pair(pair), FOREIGN[0])))
+        timers = store.keys.of_shard(3, TIMERS)
+        await store.raw("ZADD", timers, *(word for pair in first for word in (1, member(pair, "c-1"))))
+        await store.raw("ZADD", timers, 2, member(last, "c-1"))
+        pipeline = Pipeline(store.calls, store.outbox, store.policy, lambda shard: None)
+
+        async def sweep() -> int:
+            return await pipeline.expire_due(lambda pair: left == "held" and pair != last)
+
+        with captured() as lines:
+            assert [await sweep() for _ in range(3)] == [0, 0, 1], "a bounded part at each sweep"
+            assert [await sweep() for _ in range(3)] == [0, 0, 0], "and then from the beginning"
+        assert lines.text.count("call not expired") == (len(first) if left == "unreadable" else 0), "each once"
+        assert await pipeline.expire_due() == (EXPIRED_MAX if left == "held" else 0)
 
 
 async def test_what_reads_many_calls_passes_over_those_that_cannot_be_read(redis: EmbeddedRedis) -> None:

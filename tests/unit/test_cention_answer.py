@@ -110,16 +110,28 @@ def test_a_status_beyond_http_is_tried_later() -> None:
     assert outcome(600) == TryLater("no reason given", 600)
 
 
+def asked(retry_after: str, **more: str) -> float | None:
+    return retry_after_s({"Retry-After": retry_after, **more})
+
+
 def test_retry_after() -> None:
-    assert retry_after_s("120") == 120.0
-    assert retry_after_s(" 0 ") == 0.0
-    ahead = retry_after_s(format_datetime(now() + timedelta(hours=1), usegmt=True))
+    assert asked("120") == 120.0
+    assert asked(" 0 ") == 0.0
+    ahead = asked(format_datetime(now() + timedelta(hours=1), usegmt=True))
     assert ahead is not None
     assert 3500 < ahead <= 3600
-    assert retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
-    assert retry_after_s("Wed, 21 Oct 2015 07:28:00 -0000") == 0.0
-    for unreadable in (None, "", "soon", "-1", "1.5", "١", "9" * 5000, "Wed, 99 Oct 2015 07:28:00 GMT", "1e9"):
-        assert retry_after_s(unreadable) is None
+    assert asked("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
+    assert asked("Wed, 21 Oct 2015 07:28:00 -0000") == 0.0
+    assert retry_after_s({}) is None
+    for unreadable in ("", "soon", "-1", "1.5", "١", "9" * 5000, "Wed, 99 Oct 2015 07:28:00 GMT", "1e9"):
+        assert asked(unreadable) is None
+
+
+def test_a_retry_after_with_a_date_goes_by_the_servers_clock() -> None:
+    until = "Wed, 21 Oct 2099 07:28:30 GMT"
+    assert asked(until, Date="Wed, 21 Oct 2099 07:28:00 GMT") == 30.0
+    assert asked(until, Date="Wed, 21 Oct 2099 07:29:00 GMT") == 0.0
+    assert asked(until, Date="today") == pytest.approx(asked(until), abs=5)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,13 @@
 """Log lines: one object each, whatever is logged, with numbers, tokens and secrets masked wherever they stand."""
 
 import contextlib
+import fcntl
 import logging
-from pathlib import Path
+import os
+import termios
+from array import array
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
@@ -160,15 +165,57 @@ def test_an_unknown_level_is_refused() -> None:
         logs.configure("loud")
 
 
+# Who reads the log, or does not
+
+
+@contextlib.contextmanager
+def logging_to(fd: int, style: logs.LogFormat = "json") -> Iterator[None]:
+    """Logs to a descriptor, which is closed then; afterwards as the tests' conftest has it."""
+    with os.fdopen(fd, "w") as stream, contextlib.redirect_stderr(stream):
+        logs.configure("debug", style)
+        yield
+    logs.configure("warning", "console")
+
+
 @pytest.mark.parametrize("style", ["json", "console"])
 def test_a_log_that_cannot_be_written_raises_nothing(style: logs.LogFormat) -> None:
-    with Path("/dev/full").open("w") as full, contextlib.redirect_stderr(full):
-        logs.configure("debug", style)
-        try:
-            for number in range(1000):  # more than a stream keeps until it has to be written
-                get_logger("test").warning("happened", number=number)
-                logging.getLogger("library").warning("happened too")
-        finally:
-            logs.configure("warning", "console")
-            with contextlib.suppress(OSError):
-                full.close()
+    with logging_to(os.open("/dev/full", os.O_WRONLY), style):
+        for number in range(1000):
+            get_logger("test").warning("happened", count=number)
+            logging.getLogger("library").warning("happened too")
+
+
+def test_a_log_that_nobody_reads_holds_up_nothing_and_then_tells_what_was_lost() -> None:
+    reads, writes = os.pipe()
+    os.set_blocking(reads, False)
+    with os.fdopen(reads, "rb") as reader, logging_to(writes):
+        for number in range(2000):
+            get_logger("test").warning("happened", count=number, more="x" * (number % 7) * 1000)
+        held = reader.read()
+        for number in range(2000, 2010):
+            get_logger("test").warning("happened", count=number)
+        held += reader.read()
+    lines = [orjson.loads(line) for line in held.splitlines()]  # each whole, though one was cut short by the full pipe
+    (at,) = (at for at, line in enumerate(lines) if "count" not in line)
+    told = lines.pop(at)
+    assert [line["count"] for line in lines] == [*range(at), *range(2000, 2010)]
+    assert (told["level"], told["lines"]) == ("warning", 2000 - at)
+    assert told["event"].startswith("log lines are lost")
+
+
+def test_a_reader_that_is_only_slower_than_many_lines_at_once_has_them_all() -> None:
+    reads, writes = os.pipe()
+
+    def read_once_it_is_full() -> bytes:
+        held = array("i", [0])
+        while held[0] < 60_000:
+            fcntl.ioctl(reads, termios.FIONREAD, held)
+        with os.fdopen(reads, "rb") as reader:
+            return reader.read()
+
+    with ThreadPoolExecutor(1) as threads:
+        read = threads.submit(read_once_it_is_full)
+        with logging_to(writes):
+            for number in range(600):
+                get_logger("test").warning("happened", count=number)
+        assert [orjson.loads(line)["count"] for line in read.result().splitlines()] == [*range(600)]

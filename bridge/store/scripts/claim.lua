@@ -2,7 +2,7 @@
 -- Source: architecture, "Lanes". A lane's time in `lanes` is the end of its lease while it is leased, so that a lane
 -- whose worker died comes due by itself.
 --
--- KEYS  1 lanes  2 leases  3 epoch
+-- KEYS  1 lanes  2 leases  3 epoch  4 clock
 -- ARGV  1 now, ms (0: this server's clock)   2 how many at most   3 lease, ms   4 wait for a hand-over, ms
 --       5 what the shard's keys begin with   6 a word that no other claim has
 -- Returns how many more lanes of the shard are due, then a flat list: pair, epoch, id, effect, attempts (this one
@@ -17,6 +17,17 @@ if now == 0 then
 end
 -- Where memory is full, Redis refuses a script whose first write needs some. What is delivered makes room.
 redis.call('HDEL', KEYS[2], '')
+-- The clock may go back: it is set right, or a failover leads to a server with another one. Lanes would then be due,
+-- and leases over, as much later as it went back; so what lies further ahead than a lease goes back with it. How late
+-- it was is written down once a lease and no oftener, and where there are lanes: a bridge at rest is to write nothing.
+local lease = tonumber(ARGV[3])
+local was = tonumber(redis.call('GET', KEYS[4]) or 0)
+local back = was - now
+if back > lease then
+  local ahead = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now + lease, '+inf', 'WITHSCORES')
+  for at = 1, #ahead, 2 do redis.call('ZADD', KEYS[1], ahead[at + 1] - back, ahead[at]) end
+end
+if math.abs(back) > lease and redis.call('EXISTS', KEYS[1]) == 1 then redis.call('SET', KEYS[4], now) end
 local out, epoch = {0}, nil
 for _, lane in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])) do
   local id = redis.pcall('LINDEX', ARGV[5] .. 'lane:' .. lane, 0)
@@ -24,7 +35,7 @@ for _, lane in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT',
   local held = key and redis.pcall('HMGET', key, 'after', 'effect', 'created', 'doubt')
   if type(id) == 'table' or held and held.err then
     -- An error: a cluster is moving the slot, and what this lane needs is at its new node already. Due again there.
-    redis.call('ZADD', KEYS[1], now + tonumber(ARGV[3]), lane)
+    redis.call('ZADD', KEYS[1], now + lease, lane)
   elseif not id then
     redis.call('ZREM', KEYS[1], lane)
     redis.call('HDEL', KEYS[2], lane)
@@ -41,7 +52,7 @@ for _, lane in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT',
     -- is not this one.
     epoch = epoch or redis.call('INCR', KEYS[3]) .. '-' .. ARGV[6]
     redis.call('HSET', KEYS[2], lane, epoch)
-    redis.call('ZADD', KEYS[1], now + tonumber(ARGV[3]), lane)
+    redis.call('ZADD', KEYS[1], now + lease, lane)
     local attempts = redis.call('HINCRBY', key, 'attempts', 1)
     local created = tonumber(held[3] or now)
     for _, value in ipairs({lane, epoch, id, held[2] or '', attempts, created, doubt, now - created}) do
