@@ -127,7 +127,7 @@ async def running(
                 obcall_type=settings.cention.obcall_type,
             )
         )
-        places = parts.places(settings)
+        places = parts.places(settings, connection)
         pace = Pace(places)
         metrics.trying.set_function(lambda: places.trying)
         metrics.in_line.set_function(lambda: len(places.line))

@@ -43,21 +43,28 @@ class Places:
     Args:
         number: attempts at a time.
         line: deliveries that may wait for one; 0: none does.
+        spread: whether lanes may be on different servers, of which one may be away: then none waits either.
         clock: monotonic seconds.
 
     Attributes:
         lanes: a task for each lane that is worked on: tried, written down or given back.
         trying: the places that are taken.
         line: the deliveries that wait.
-        longest: how many may; 0: there is no line.
         offered: kept for commits under way.
         claiming: kept for the claim under way.
         crowded: whether a lane found no room, and no claim has asked for all that wait since.
         left_in_redis: whether the claims so far left lanes that are due.
     """
 
-    def __init__(self, number: int, *, line: int = 0, clock: Callable[[], float] = monotonic) -> None:
-        self._number, self._clock, self.longest = number, clock, line
+    def __init__(
+        self,
+        number: int,
+        *,
+        line: int = 0,
+        spread: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._number, self._clock, self._longest, self._spread = number, clock, line, spread
         self._left: deque[float] = deque(maxlen=line)
         self._moved: Callable[[], None] = lambda: None
         self.lanes = Tasks("lanes")
@@ -68,6 +75,11 @@ class Places:
     def follow(self, moved: Callable[[], None]) -> None:
         """Has `moved` called whenever a delivery leaves."""
         self._moved = moved
+
+    @property
+    def longest(self) -> int:
+        """How many deliveries may wait; 0: there is no line."""
+        return 0 if self._spread() else self._longest
 
     @property
     def taken(self) -> int:
@@ -90,7 +102,8 @@ class Places:
     def brisk(self) -> bool:
         """Whether deliveries leave so fast that what waits for a place has it in a moment."""
         left = self._left
-        return 0 < self.longest == len(left) and self._clock() - left[0] < BRISK_S
+        longest = self.longest
+        return 0 < longest == len(left) and self._clock() - left[0] < BRISK_S
 
     @property
     def behind(self) -> bool:

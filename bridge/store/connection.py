@@ -15,6 +15,7 @@ from redis.exceptions import ResponseError
 
 from bridge.runtime.tasks import Tasks
 from bridge.store.errors import StoreUnavailable, as_unavailable
+from bridge.store.keys import Keys
 from bridge.store.routes import routes_for
 from bridge.store.servers import CONNECTIONS_MAX, SCRIPTS, Asked, Command, Durability, Script
 from bridge.store.urls import Clients, Login, Tls, parse
@@ -35,6 +36,7 @@ class Connection:
         tls: files for `rediss` forms.
         sentinel: who the sentinels take us for.
         durability: what must have a write before it counts as done, where it is promised.
+        key_prefix: what our keys begin with; a login may be let at no others.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Connection:
         tls: Tls | None = None,
         sentinel: Login | None = None,
         durability: Durability | None = None,
+        key_prefix: str = "aventa",
     ) -> None:
         self._tasks = Tasks("redis")
         self.durability = durability or Durability()
@@ -56,7 +59,8 @@ class Connection:
             sentinel=sentinel or Login(),
             connections_max=CONNECTIONS_MAX,
         )
-        self._routes = routes_for(self.address, clients, self.durability, self._tasks)
+        apart = Keys(key_prefix).writable()[:2]
+        self._routes = routes_for(self.address, clients, self.durability, self._tasks, apart)
         self._closed = False
 
     @property
@@ -67,7 +71,10 @@ class Connection:
 
     @property
     def spread(self) -> bool:
-        """Whether keys of different slots may be on different servers."""
+        """Whether keys of different slots may be on different servers: in a cluster, behind whatever address.
+
+        An address of one server tells nothing of that; its first answer does, and until then it is so.
+        """
         return self._routes.spread
 
     async def run(self, *commands: Command, promised: bool = False) -> list[Any]:

@@ -33,7 +33,7 @@ _PASSING_WORDS = re.compile(
     r"|attempted to access a non local key|user executing the script can't run"
 )
 _OURS_WORDS = re.compile(r"\bWRONGTYPE\b|user_script|\bunknown command\b|\bwrong number of arguments\b", re.IGNORECASE)
-_MISPLACED = (redis.ReadOnlyError, redis.ClusterDownError)
+_MISPLACED = (redis.ReadOnlyError, redis.ClusterDownError, redis.ClusterCrossSlotError)
 _MISPLACED_WORDS = re.compile(r"\b(READONLY|MASTERDOWN|CLUSTERDOWN)\b")
 
 
@@ -43,7 +43,7 @@ def is_away(error: BaseException) -> bool:
 
 
 def is_misplaced(error: BaseException) -> bool:
-    """Whether the server says that it is not the one to write to."""
+    """Whether the server says that it is not the one to write to, or another than we took it for."""
     return isinstance(error, _MISPLACED) or (
         isinstance(error, redis.RedisError) and _MISPLACED_WORDS.search(str(error)) is not None
     )
