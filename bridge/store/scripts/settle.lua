@@ -44,17 +44,15 @@ if not again then
   end
 
   if verdict == 'retry' or verdict == 'hold' then
-    local due = now + tonumber(ARGV[6])
     if verdict == 'hold' then redis.call('HINCRBY', KEYS[4], 'attempts', -1) end
-    redis.call('HSET', KEYS[4], 'reason', ARGV[11], 'due', due, 'doubt', ARGV[18])
-    redis.call('ZADD', KEYS[1], due, lane)
+    redis.call('HSET', KEYS[4], 'reason', ARGV[11], 'doubt', ARGV[18])
+    redis.call('ZADD', KEYS[1], now + tonumber(ARGV[6]), lane)
     return {'done'}
   end
 
   redis.call('ZREM', KEYS[8], id)
   if verdict == 'parked' then
     redis.call('HSET', KEYS[4], 'state', 'parked', 'reason', ARGV[11], 'doubt', ARGV[18])
-    redis.call('HDEL', KEYS[4], 'due')
     redis.call('ZADD', KEYS[9], now, id)
   else
     redis.call('HSET', KEYS[4], 'state', 'delivered')
