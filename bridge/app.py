@@ -361,7 +361,6 @@ async def _expire(pipeline: Pipeline, entry: Entry, metrics: Metrics) -> None:
 async def _gauges(outbox: Outbox, reads: Reads, callbacks: Callbacks, metrics: Metrics) -> None:
     try:
         backlog, active = await outbox.backlog(), await reads.active_count()
-        await callbacks.measure()
     except StoreUnavailable:
         metrics.redis_available.set(0)
         raise
@@ -370,6 +369,7 @@ async def _gauges(outbox: Outbox, reads: Reads, callbacks: Callbacks, metrics: M
     metrics.parked.set(backlog.parked)
     metrics.oldest_seconds.set(0 if backlog.oldest_at is None else max(0, now_ms() - backlog.oldest_at) / 1000)
     metrics.active_calls.set(active)
+    await callbacks.measure()  # last, so that a key of theirs which is damaged hides nothing of the calls
 
 
 def _document() -> bytes:

@@ -13,6 +13,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
+from bridge.runtime.logs import get_logger
 from bridge.runtime.tasks import Tasks
 from bridge.store.errors import StoreUnavailable, as_unavailable
 from bridge.store.keys import Keys
@@ -21,6 +22,8 @@ from bridge.store.servers import CONNECTIONS_MAX, SCRIPTS, Asked, Command, Durab
 from bridge.store.urls import Clients, Login, Tls, parse
 
 __all__ = ["SCRIPTS", "Command", "Connection", "Durability", "Login", "Script", "Tls", "scored", "unless_all_failed"]
+
+log = get_logger(__name__)
 
 _CLOSE_S = 5.0
 
@@ -90,7 +93,7 @@ class Connection:
         """
         results = await self.run_each(*commands, promised=promised)
         for result in results:
-            if isinstance(result, StoreUnavailable):
+            if isinstance(result, BaseException):
                 raise result
         return results
 
@@ -113,11 +116,7 @@ class Connection:
         return result
 
     async def run_each(self, *commands: Command, promised: bool = False) -> list[Any]:
-        """As `run`, with a `StoreUnavailable` in the place of each answer that failed so.
-
-        Raises:
-            RedisError: a command of ours is wrong.
-        """
+        """As `run`, with an error, of those that `run` raises, in the place of each answer that there is none of."""
         if self._closed:
             return [StoreUnavailable("the connection is closed")] * len(commands)
         servers = [self._routes.server_for(command) for command in commands]
@@ -136,11 +135,7 @@ class Connection:
                 asked.settle(StoreUnavailable("no server takes this slot"))
             else:
                 server.ask(asked)
-        results = [await answer for answer in answers]
-        for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, StoreUnavailable):
-                raise result
-        return results
+        return [await answer for answer in answers]
 
     async def check(self, keys: Sequence[str]) -> None:
         """Raises `StoreUnavailable` unless Redis takes a promised write at each of `keys`, wherever in it they are."""
@@ -175,10 +170,16 @@ class Connection:
 
 
 def unless_all_failed(results: Sequence[Any]) -> list[Any]:
-    """The answers among the results of `run_each`. Raises the first failure where there are failures alone."""
-    answers = [result for result in results if not isinstance(result, StoreUnavailable)]
+    """The answers among the results of `run_each`. Raises the first failure where there are failures alone.
+
+    What is no passing trouble, such as a key that is not ours, is said in the log, and the others go on.
+    """
+    answers = [result for result in results if not isinstance(result, BaseException)]
     if results and not answers:
         raise results[0]
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, StoreUnavailable):
+            log.error("a part failed inside the bridge; the others go on", error=f"{type(result).__name__}: {result}")
     return answers
 
 

@@ -22,10 +22,12 @@ local heads = redis.call('LRANGE', KEYS[3], 0, 1)
 -- Asked again, since the first answer was lost: the lane's head is then what the first one handed out.
 local again = heads[1] ~= id
 -- Read before anything is written. In a slot that a cluster is moving, the next delivery may be gone from here already:
--- then this fails as a whole, and not after half of it.
+-- then this fails as a whole, and not after half of it. A key that is none of ours fails not this delivery but its own.
 local next_id = heads[again and 1 or 2]
 local next_key = next_id and ARGV[10] .. 'delivery:' .. next_id
-local held = next_id and redis.call('HMGET', next_key, 'effect', 'created', 'doubt', 'after', 'attempts')
+local held = next_id and redis.pcall('HMGET', next_key, 'effect', 'created', 'doubt', 'after', 'attempts')
+local broken = held and held.err
+if broken and not string.find(broken, 'WRONGTYPE', 1, true) then return held end
 
 -- Where memory is full, Redis refuses a script whose first write needs some: so what makes room comes first.
 if again then
@@ -83,9 +85,9 @@ if not next_id then
   redis.call('HDEL', KEYS[2], lane)
   return {'done'}
 end
-local waits = held[4] and held[4] ~= ''
-if waits or ARGV[9] ~= '1' then
-  redis.call('ZADD', KEYS[1], now + (waits and tonumber(ARGV[8]) or 0), lane)
+local wait = broken and ARGV[7] or held[4] and held[4] ~= '' and ARGV[8]
+if wait or ARGV[9] ~= '1' then
+  redis.call('ZADD', KEYS[1], now + tonumber(wait or 0), lane)
   redis.call('HDEL', KEYS[2], lane)
   return {'done'}
 end
