@@ -291,6 +291,16 @@ async def test_delivered_ones_are_bounded_by_count(redis: EmbeddedRedis) -> None
         assert [(await store.delivery(effect)).get("state") for effect in effects] == [None] * 3 + ["delivered"] * 3
 
 
+async def test_delivered_ones_go_an_eighth_at_a_time(redis: EmbeddedRedis) -> None:
+    async with bench(redis.url, delivered_per_shard=8) as store:
+        kept = []
+        for number in range(11):
+            await store.start(A, f"c-{number}")
+            await delivered(store, (await store.claim())[A])
+            kept.append(await store.raw("ZCARD", store.keys.of_shard(shard_of(A), DELIVERED)))
+        assert kept == [1, 2, 3, 4, 5, 6, 7, 8, 9, 8, 9]
+
+
 async def test_an_empty_outbox_leaves_no_lane(redis: EmbeddedRedis) -> None:
     async with bench(redis.url) as store:
         await store.start()

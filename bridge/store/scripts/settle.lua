@@ -21,13 +21,12 @@ if redis.call('HGET', KEYS[2], lane) ~= ARGV[3] then return {'stale'} end
 local heads = redis.call('LRANGE', KEYS[3], 0, 1)
 -- Asked again, since the first answer was lost: the lane's head is then what the first one handed out.
 local again = heads[1] ~= id
--- Read before anything is written. In a slot that a cluster is moving, the next delivery may be gone from here already:
--- then this fails as a whole, and not after half of it. A key that is none of ours fails not this delivery but its own.
+-- What this fails at is the next delivery's affair, as in claim.lua: in a slot that a cluster is moving, it may be gone from
+-- here already, or its key is none of ours. Its lane is due again after a lease's length.
 local next_id = heads[again and 1 or 2]
 local next_key = next_id and ARGV[10] .. 'delivery:' .. next_id
 local held = next_id and redis.pcall('HMGET', next_key, 'effect', 'created', 'doubt', 'after', 'attempts')
 local broken = held and held.err
-if broken and not string.find(broken, 'WRONGTYPE', 1, true) then return held end
 
 -- Where memory is full, Redis refuses a script whose first write needs some: so what makes room comes first.
 if again then
