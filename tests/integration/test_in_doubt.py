@@ -73,15 +73,3 @@ async def test_what_is_parked_says_whether_it_was_in_doubt(redis: EmbeddedRedis,
         (effect,) = await store.start()
         await attempt(store, Settlement.PARKED, in_doubt=in_doubt)
         assert (await store.delivery(effect))["doubt"] == str(int(in_doubt))
-
-
-async def test_what_a_settle_hands_out_has_a_lease_and_an_age_of_its_own(redis: EmbeddedRedis) -> None:
-    async with bench(redis.url) as store:
-        await store.start()
-        await store.end()
-        claimed = (await store.claim())[A]
-        store.now += LEASE_MS - 1
-        following = await store.outbox.settle(claimed, Settlement.DELIVERED)
-        assert following is not None
-        assert (following.age_ms, following.created_at) == (LEASE_MS - 1, claimed.created_at)
-        assert await store.due() == store.now + LEASE_MS
