@@ -5,11 +5,11 @@ from bridge.calls.events import EventKind, Pair
 from bridge.store.calls import Commit
 from bridge.store.deliveries import Delivery, Settlement
 from bridge.store.embedded import EmbeddedRedis
-from bridge.store.keys import LANES, LEASES, shard_of
+from bridge.store.keys import EPOCH, LANES, LEASES, shard_of
 from bridge.store.outbox import HAND_OVER_WAIT_MS
 from tests.integration.store_support import LEASE_MS, A, B, bench
 
-NOBODY = next(pair for number in range(1000) if shard_of(pair := Pair(7, number)) == shard_of(A))
+OTHER = next(pair for number in range(1000) if shard_of(pair := Pair(7, number)) == shard_of(A))
 
 
 async def test_what_a_settle_hands_out_has_a_lease_and_an_age_of_its_own(redis: EmbeddedRedis) -> None:
@@ -59,10 +59,10 @@ async def test_a_lane_that_is_empty_or_cannot_be_read_is_not_due_again_before_ot
         shard = shard_of(A)
         (opening,) = await store.start()
         await store.raw("SET", store.keys.delivery(shard, opening.effect_id), "x")
-        await store.raw("ZADD", store.keys.of_shard(shard, LANES), 1, str(NOBODY))
-        await store.raw("HSET", store.keys.of_shard(shard, LEASES), str(NOBODY), "1-a")
+        await store.raw("ZADD", store.keys.of_shard(shard, LANES), 1, str(OTHER))
+        await store.raw("HSET", store.keys.of_shard(shard, LEASES), str(OTHER), "1-a")
         assert await store.claim() == {}
-        assert (await store.due(NOBODY), await store.leases()) == (None, {})
+        assert (await store.due(OTHER), await store.leases()) == (None, {})
         assert await store.due() == store.now + LEASE_MS
 
 
@@ -72,3 +72,25 @@ async def test_a_lane_that_waits_for_a_hand_over_is_not_due_again_at_once(redis:
         await store.open_at_new_agent(await store.transfer())
         assert set(await store.claim()) == {A}
         assert await store.due(B) == store.now + HAND_OVER_WAIT_MS
+
+
+async def test_a_lease_is_told_from_one_that_a_failover_lost(redis: EmbeddedRedis) -> None:
+    """The counter of leases is back at what it was, and the lost lease's worker still settles."""
+    async with bench(redis.url) as store:
+        await store.start()
+        lost = (await store.claim())[A]
+        await store.raw("DEL", store.keys.of_shard(shard_of(A), EPOCH), store.keys.of_shard(shard_of(A), LEASES))
+        store.now += LEASE_MS
+        claimed = (await store.claim())[A]
+        assert claimed.epoch != lost.epoch
+        assert claimed.age_ms == LEASE_MS
+
+
+async def test_a_claim_tells_how_many_lanes_it_left(redis: EmbeddedRedis) -> None:
+    async with bench(redis.url) as store:
+        for pair in (A, OTHER):
+            await store.start(pair)
+        shard = shard_of(A)
+        for left in (1, 0):
+            assert len(await store.claim(1, [shard])) == 1
+            assert store.outbox.due_left == {shard: left}
