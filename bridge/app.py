@@ -127,7 +127,7 @@ async def running(
                 obcall_type=settings.cention.obcall_type,
             )
         )
-        places = parts.places(settings)
+        places = parts.places(settings, connection)
         pace = Pace(places)
         metrics.trying.set_function(lambda: places.trying)
         metrics.in_line.set_function(lambda: len(places.line))
@@ -373,7 +373,6 @@ async def _expire(pipeline: Pipeline, entry: Entry, metrics: Metrics) -> None:
 async def _gauges(outbox: Outbox, reads: Reads, callbacks: Callbacks, metrics: Metrics) -> None:
     try:
         backlog, active = await outbox.backlog(), await reads.active_count()
-        await callbacks.measure()
     except StoreUnavailable:
         metrics.redis_available.set(0)
         raise
@@ -382,6 +381,7 @@ async def _gauges(outbox: Outbox, reads: Reads, callbacks: Callbacks, metrics: M
     metrics.parked.set(backlog.parked)
     metrics.oldest_seconds.set(backlog.oldest_ms / 1000)
     metrics.active_calls.set(active)
+    await callbacks.measure()  # last, so that a key of theirs which is damaged hides nothing of the calls
 
 
 def _document() -> bytes:

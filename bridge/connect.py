@@ -31,6 +31,7 @@ def connect(redis: RedisSettings, *, url: str | None = None, timeout_s: float | 
         tls=Tls(path(redis.ca_file), path(redis.cert_file), path(redis.key_file)),
         sentinel=Login(redis.sentinel_user, None if password is None else password.get_secret_value()),
         durability=Durability(redis.wait_replicas, redis.wait_timeout_ms, redis.wait_aof),
+        key_prefix=redis.key_prefix,
     )
 
 

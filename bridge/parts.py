@@ -22,6 +22,7 @@ from bridge.runtime.logs import get_logger
 from bridge.runtime.metrics import Metrics
 from bridge.settings import Claim, Settings
 from bridge.store.calls import Retention
+from bridge.store.connection import Connection
 from bridge.store.reads import Reads
 from bridge.store.turns import Turns
 
@@ -62,14 +63,14 @@ def breaker(settings: Settings, name: str, metrics: Metrics | None) -> Breaker:
     )
 
 
-def places(settings: Settings) -> Places:
+def places(settings: Settings, connection: Connection) -> Places:
     """The worker's places, with a line before them where that harms nobody."""
     delivery = settings.delivery
     # With a rate, what waits in the line would leave all at once. Should the process be killed, nobody knows that it
     # was not tried: it would be left to an operator where doubt parks. And of a cluster one node may be away: its lanes
     # would be tried from the line, and hold the places of all others while they cannot be written down.
-    harms = delivery.rate_per_s or delivery.unknown_outcome == "park" or "+cluster:" in settings.redis.url
-    return Places(delivery.concurrency, line=0 if harms else LINE)
+    harms = delivery.rate_per_s or delivery.unknown_outcome == "park"
+    return Places(delivery.concurrency, line=0 if harms else LINE, spread=lambda: connection.spread)
 
 
 def card_s(settings: Settings) -> float:

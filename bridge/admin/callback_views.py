@@ -78,14 +78,15 @@ def file_view(name: str, told: _Told, *, masked: bool) -> dict[str, Any]:
 
 
 def _answer(told: _Told, *, masked: bool) -> dict[str, Any]:
-    subject, recipients = told["subject"], told["to"]
+    # What is missing has its default: two versions may run on one Redis, and another may have written this.
+    subject, recipients = told.get("subject"), told.get("to", [])
     return {
-        "event": told["event"],
-        "errandId": told["errandId"],
-        "service": told["service"],
+        "event": told.get("event"),
+        "errandId": told.get("errandId"),
+        "service": told.get("service"),
         "subject": HIDDEN if masked and subject is not None else subject,
         "to": [HIDDEN for _ in recipients] if masked else recipients,
-        "fileCount": told["files"],
+        "fileCount": told.get("files", 0),
     }
 
 

@@ -23,11 +23,13 @@ from bridge.delivery.files import Files, NoRoom, Stored
 from bridge.delivery.forward import Forwarder
 from bridge.delivery.tokens import Rest, Tokens
 from bridge.runtime.clock import monotonic, rfc3339
-from bridge.store.callbacks import CallbackStore, KeptCallback, parse_job
+from bridge.store.callbacks import CallbackStore, KeptCallback, UnreadableCallback, parse_job
 from bridge.store.keys import shard_of
+from bridge.store.records import BROKEN
 
 _NAME_CHARS_MAX = 256
 _FORGOTTEN = Rejected(None, "the callback is no longer kept")
+_UNREADABLE = Rejected(None, "what is kept of the callback cannot be read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +87,16 @@ class CallbackDispatcher:
         """
         callback_id, name = parse_job(effect)
         if effect.kind is EffectKind.FETCH_FILE:
-            return await self._fetch(effect, callback_id, name)
+            try:
+                return await self._fetch(effect, callback_id, name)
+            except UnreadableCallback:
+                return _UNREADABLE
         began, outcome = monotonic(), None
         try:
             kept = await self._store.get(shard_of(effect.pair), callback_id)
             outcome = _FORGOTTEN if kept is None else await self._forward(kept)
+        except UnreadableCallback:
+            return _UNREADABLE  # which says nothing of the receiver
         finally:
             if outcome is None:
                 self._breaker.forget(began)
@@ -103,7 +110,11 @@ class CallbackDispatcher:
     async def _forward(self, kept: KeptCallback) -> Outcome:
         if self._forwarder is None:
             return Rejected(None, "callback.forward_url is not set")
-        return await self._forwarder.post(kept.callback_id, forwarded(kept))
+        try:
+            body = forwarded(kept)
+        except BROKEN as error:
+            raise UnreadableCallback(f"{type(error).__name__}: {error}") from error
+        return await self._forwarder.post(kept.callback_id, body)
 
     async def _fetch(self, effect: Effect, callback_id: str, name: str) -> Outcome:
         if (fetching := self._fetching) is None:
@@ -115,7 +126,7 @@ class CallbackDispatcher:
             return Delivered(200, found=True)
         kind, _, number = name.rpartition("-")
         file = CallbackFile(kind, int(number))
-        folder = str(kept.told["errandId"] or callback_id)
+        folder = str(kept.told.get("errandId") or callback_id)
         try:
             status, told = 200, dict[str, Any]()
             stored = await fetching.files.find(folder, _key(file))
@@ -164,8 +175,8 @@ def forwarded(kept: KeptCallback) -> bytes:
     meta["bridge"] = {
         "callbackId": kept.callback_id,
         "receivedAt": rfc3339(kept.received_at),
-        "event": kept.told["event"],
-        "errandId": kept.told["errandId"],
+        "event": kept.told.get("event"),
+        "errandId": kept.told.get("errandId"),
         "call": call,
     }
     return json.dumps({**document, "meta": meta}, ensure_ascii=False, separators=(",", ":")).encode()

@@ -52,20 +52,27 @@ class Places:
     Args:
         number: attempts at a time.
         line: deliveries that may wait for one; 0: none does.
+        spread: whether lanes may be on different servers, of which one may be away: then none waits either.
         clock: monotonic seconds.
 
     Attributes:
         lanes: a task for each lane that is worked on: tried, written down or given back.
         line: the deliveries that wait.
-        longest: how many may; 0: there is no line.
         offered: kept for commits under way.
         claiming: kept for the claim under way.
         crowded: whether a lane found no room, and no claim has asked for all that wait since.
         left_in_redis: whether the claims so far left lanes that are due.
     """
 
-    def __init__(self, number: int, *, line: int = 0, clock: Callable[[], float] = monotonic) -> None:
-        self._number, self._clock, self.longest = number, clock, line
+    def __init__(
+        self,
+        number: int,
+        *,
+        line: int = 0,
+        spread: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._number, self._clock, self._longest, self._spread = number, clock, line, spread
         self._left: deque[tuple[float, float]] = deque(maxlen=line)  # when, and `_used_s` then
         self._used_s, self._used_until = 0.0, clock()
         self._moved: Callable[[], None] = lambda: None
@@ -82,6 +89,11 @@ class Places:
     def trying(self) -> int:
         """The places that are taken."""
         return self._trying
+
+    @property
+    def longest(self) -> int:
+        """How many deliveries may wait; 0: there is no line."""
+        return 0 if self._spread() else self._longest
 
     @property
     def taken(self) -> int:

@@ -357,8 +357,9 @@ class Worker:
                 self._rate.give_back(1)
         if step.settlement is not Settlement.HOLD:  # nothing leaves while Cention rests, however fast it is put back
             self._places.left()
-        if goes_on and not go_on:
-            self._due.add(shard_of(delivery.effect.pair))  # the lane goes on after others, or when the rate allows it
+        # The lane goes on after others, or when the rate allows it; or at once, where nothing but time kept it.
+        if (goes_on and not go_on) or step is _TOO_LATE:
+            self._due.add(shard_of(delivery.effect.pair))
         return following
 
     async def _write_down(

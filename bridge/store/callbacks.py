@@ -19,12 +19,15 @@ from typing import Any
 from zlib import crc32
 
 import orjson
+from redis.exceptions import RedisError
 
 from bridge.calls.effects import Effect, EffectKind
 from bridge.calls.events import NOTHING_TOLD, Pair
 from bridge.runtime.clock import now_ms
+from bridge.runtime.logs import get_logger
 from bridge.store.calls import ServerTime, redis_time
-from bridge.store.connection import SCRIPTS, Connection, scored
+from bridge.store.connection import SCRIPTS, Command, Connection, scored, unless_all_failed
+from bridge.store.errors import StoreUnavailable
 from bridge.store.keys import (
     CALLBACKS,
     DELIVERED,
@@ -39,7 +42,9 @@ from bridge.store.keys import (
     shard_of,
 )
 from bridge.store.reads import Position
-from bridge.store.records import dump_effect, dump_entry
+from bridge.store.records import BROKEN, dump_effect, dump_entry
+
+log = get_logger(__name__)
 
 _FILE = "file:"
 
@@ -121,6 +126,10 @@ class KeptCallback:
     document: str | None = None
 
 
+class UnreadableCallback(Exception):
+    """What is kept of a callback is damaged, or not ours."""
+
+
 class CallbackStore:
     """Keeps callbacks. Every method raises `StoreUnavailable` when Redis is away.
 
@@ -137,7 +146,8 @@ class CallbackStore:
         retention: CallbackRetention,
         server_time: ServerTime = redis_time,
     ) -> None:
-        self._run, self._waits = connection.run, connection.durability.command is not None
+        self._run, self._run_each = connection.run, connection.run_each
+        self._waits = connection.durability.command is not None
         self._calls, self._keys, self._keep, self._now = calls, keys, retention, server_time
 
     async def find(self, callback_id: str, errand_id: int | None) -> Place:
@@ -146,8 +156,8 @@ class CallbackStore:
         commands: list[tuple[Any, ...]] = [("EXISTS", self._keys.mark(shard, callback_id)) for shard in shards]
         if errand_id is not None:
             commands += [("GET", self._calls.errand(shard, errand_id)) for shard in shards]
-        answers = await self._run(*commands)
-        call = next((parse_member(found) for found in answers[SHARDS:] if found is not None), None)
+        answers = await self._read(*commands)
+        call = next((call for found in answers[SHARDS:] if (call := _call(found)) is not None), None)
         for shard, seen in enumerate(answers[:SHARDS]):
             if seen:
                 return Place(shard, call, seen=True)
@@ -192,22 +202,37 @@ class CallbackStore:
         return bool(answer == "ok")
 
     async def get(self, shard: int, callback_id: str) -> KeptCallback | None:
-        """The callback with its document, without its jobs; None: it is forgotten."""
-        held, document = await self._run(
+        """The callback with its document, without its jobs; None: it is forgotten.
+
+        Raises:
+            UnreadableCallback: it cannot be read.
+        """
+        held, document = await self._read(
             ("HGETALL", self._keys.callback(shard, callback_id)),
             ("HGET", self._keys.document(shard, callback_id), "document"),
         )
-        return _kept(callback_id, held, document=document) if held and document is not None else None
+        if not held or document is None:
+            return None
+        try:
+            if isinstance(document, RedisError):
+                raise document
+            return _kept(callback_id, held, document=document)
+        except (*BROKEN, RedisError) as error:
+            raise UnreadableCallback(f"{type(error).__name__}: {error}") from error
 
     async def look_up(self, callback_id: str) -> KeptCallback | None:
-        """The callback with its document and jobs, wherever it lies; None: there is none."""
+        """The callback with its document and jobs, wherever it lies; None: there is none.
+
+        Raises:
+            UnreadableCallback: it cannot be read.
+        """
         shards = range(SHARDS)
         for shard, there in enumerate(
             await self._run(*(("EXISTS", self._keys.callback(shard, callback_id)) for shard in shards))
         ):
             if there and (kept := await self.get(shard, callback_id)) is not None:
                 (with_jobs,) = await self._records([(kept.received_at, callback_id, shard)])
-                return None if with_jobs is None else replace(with_jobs, document=kept.document)
+                return kept if with_jobs is None else replace(with_jobs, document=kept.document)
         return None
 
     async def keep_file(self, shard: int, callback_id: str, name: str, told: dict[str, Any]) -> None:
@@ -220,7 +245,14 @@ class CallbackStore:
         if not whose:
             return []
         keys = [self._keys.callback(shard_of(pair), callback_id) for pair, callback_id in whose]
-        return [_files(held) for held in await self._run(*(("HGETALL", key) for key in keys))]
+        found = []
+        for (_, callback_id), held in zip(whose, await self._read(*(("HGETALL", key) for key in keys)), strict=True):
+            try:
+                found.append(_files(held))
+            except BROKEN as error:
+                _tell(callback_id, error)
+                found.append({})
+        return found
 
     async def newest(self, limit: int, after: Position | None = None) -> tuple[list[KeptCallback], Position | None]:
         """Up to `limit` callbacks without their documents, newest first, and where the next page begins.
@@ -251,13 +283,20 @@ class CallbackStore:
             return [(at, name, shard) for at, name in found if after is None or (at, name) < after]
 
         # What is asked for in one turn of the loop leaves together.
-        shards = await asyncio.gather(*(of(shard) for shard in range(SHARDS)))
-        return sorted((place for places in shards for place in places), reverse=True)[:limit]
+        shards = await asyncio.gather(*(of(shard) for shard in range(SHARDS)), return_exceptions=True)
+        for shard in shards:
+            if isinstance(shard, StoreUnavailable):
+                raise shard
+        return sorted((place for places in unless_all_failed(shards) for place in places), reverse=True)[:limit]
 
     async def _records(self, positions: Sequence[tuple[int, str, int]]) -> list[KeptCallback | None]:
         async def of(callback_id: str, shard: int) -> KeptCallback | None:
-            (held,) = await self._run(("HGETALL", self._keys.callback(shard, callback_id)))
-            return _kept(callback_id, held, await self._jobs(shard, held["jobs"].split())) if held else None
+            (held,) = await self._read(("HGETALL", self._keys.callback(shard, callback_id)))
+            try:
+                return _kept(callback_id, held, await self._jobs(shard, held["jobs"].split())) if held else None
+            except BROKEN as error:
+                _tell(callback_id, error)
+                return None
 
         return await asyncio.gather(*(of(callback_id, shard) for _, callback_id, shard in positions))
 
@@ -265,12 +304,23 @@ class CallbackStore:
         if not ids:
             return ()
         keys = [self._keys.delivery(shard, delivery_id) for delivery_id in ids]
-        answers = await self._run(*(("HMGET", key, "state", "attempts", "reason") for key in keys))
+        answers = await self._read(*(("HMGET", key, "state", "attempts", "reason") for key in keys))
         return tuple(
-            Job(delivery_id, state, int(attempts or 0), "" if state == "delivered" else reason or "")
-            for delivery_id, (state, attempts, reason) in zip(ids, answers, strict=True)
-            if state is not None
+            Job(delivery_id, answer[0], int(answer[1] or 0), "" if answer[0] == "delivered" else answer[2] or "")
+            for delivery_id, answer in zip(ids, answers, strict=True)
+            if isinstance(answer, list) and answer[0] is not None
         )
+
+    async def _read(self, *commands: Command) -> list[Any]:
+        """The answers; where a key is of another type than ours, the error in the answer's place.
+
+        Reading that as what it should have been fails with one of `BROKEN`.
+        """
+        answers = await self._run_each(*commands)
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, RedisError):
+                raise answer
+        return answers
 
 
 def lane_of(number: int, shard: int, place: int) -> Pair:
@@ -315,6 +365,19 @@ def _kept(
         jobs=jobs,
         document=document,
     )
+
+
+def _call(found: Any) -> tuple[Pair, str] | None:
+    """The call that an errand's id leads to; None where there is none that can be read."""
+    try:
+        return None if found is None else parse_member(found)
+    except BROKEN as error:
+        log.error("what an errand leads to cannot be read; its callback is of no call", error=type(error).__name__)
+        return None
+
+
+def _tell(callback_id: str, error: Exception) -> None:
+    log.error("a callback cannot be read; it is passed over", callback=callback_id, error=type(error).__name__)
 
 
 def _files(held: dict[str, str]) -> dict[str, dict[str, Any]]:

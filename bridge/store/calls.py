@@ -16,8 +16,6 @@ from enum import StrEnum
 from secrets import token_hex
 from typing import Any, NamedTuple
 
-from redis.exceptions import ClusterCrossSlotError
-
 from bridge.calls.decide import Decision
 from bridge.calls.events import CallEvent, EventKind, Pair
 from bridge.calls.state import LIVE, OVER, Call, Timer
@@ -133,8 +131,8 @@ class CallStore:
     def __init__(
         self, connection: Connection, keys: Keys, retention: Retention, server_time: ServerTime = redis_time
     ) -> None:
+        self._connection = connection
         self._run, self._run_each, self._ask = connection.run, connection.run_each, connection.ask
-        self._spread = connection.spread
         self._keys, self._retention, self._now = keys, retention, server_time
         self._remembered: dict[Pair, _Remembered] = {}
         """The one used last stands last."""
@@ -199,7 +197,7 @@ class CallStore:
         version = f"{self._writer}{self._writes:x}"
         # Whenever the call gets a new life, or the index would end before it.
         index = self._keys.index(own) if own not in loaded.calls or decision.timer is Timer.AGE else None
-        if index is not None and self._spread:
+        if index is not None and self._connection.spread:
             # Before the commit, in a slot of its own: an index entry without a call does no harm, a call without one
             # could not be found.
             life_ms = keep.age_ms + keep.ended_ms
@@ -208,24 +206,17 @@ class CallStore:
         began, lease_ms = monotonic(), self._offered(event, decision)
         leased: Delivery | None = None
         lost: Delivery | None = None
-        said, told = "", []
         try:
             script = self._script(event, loaded, decision, dump_pair(version, held), over, lease_ms, index)
             said, *told = await self._ask(script, promised=True)
             if said == Commit.LEASED:
                 leased = Delivery(decision.effects[0], version, 1, int(told[0]), leased_at=began)
-        except ClusterCrossSlotError:
-            if index is None:
-                raise
-            self._spread = True  # a cluster behind one name: it tells us only so, before it runs anything
         except (StoreUnavailable, asyncio.CancelledError):  # cancelled: the answer goes to nobody
             if lease_ms:
                 lost = Delivery(decision.effects[0], version, 1, now_ms(), leased_at=began)
             raise
         finally:
             self._hand_over(leased, lost, lease_ms)
-        if not said:
-            return await self.commit(event, loaded, decision)
         if said == Commit.CONFLICT:
             self._heard(event, *told)
         elif said in (Commit.OK, Commit.LEASED):

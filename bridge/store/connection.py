@@ -13,13 +13,17 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
+from bridge.runtime.logs import get_logger
 from bridge.runtime.tasks import Tasks
 from bridge.store.errors import StoreUnavailable, as_unavailable
+from bridge.store.keys import Keys
 from bridge.store.routes import routes_for
 from bridge.store.servers import CONNECTIONS_MAX, SCRIPTS, Asked, Command, Durability, Script
 from bridge.store.urls import Clients, Login, Tls, parse
 
 __all__ = ["SCRIPTS", "Command", "Connection", "Durability", "Login", "Script", "Tls", "scored", "unless_all_failed"]
+
+log = get_logger(__name__)
 
 _CLOSE_S = 5.0
 
@@ -35,6 +39,7 @@ class Connection:
         tls: files for `rediss` forms.
         sentinel: who the sentinels take us for.
         durability: what must have a write before it counts as done, where it is promised.
+        key_prefix: what our keys begin with; a login may be let at no others.
     """
 
     def __init__(
@@ -45,6 +50,7 @@ class Connection:
         tls: Tls | None = None,
         sentinel: Login | None = None,
         durability: Durability | None = None,
+        key_prefix: str = "aventa",
     ) -> None:
         self._tasks = Tasks("redis")
         self.durability = durability or Durability()
@@ -56,7 +62,8 @@ class Connection:
             sentinel=sentinel or Login(),
             connections_max=CONNECTIONS_MAX,
         )
-        self._routes = routes_for(self.address, clients, self.durability, self._tasks)
+        apart = Keys(key_prefix).writable()[:2]
+        self._routes = routes_for(self.address, clients, self.durability, self._tasks, apart)
         self._closed = False
 
     @property
@@ -67,7 +74,10 @@ class Connection:
 
     @property
     def spread(self) -> bool:
-        """Whether keys of different slots may be on different servers."""
+        """Whether keys of different slots may be on different servers: in a cluster, behind whatever address.
+
+        An address of one server tells nothing of that; its first answer does, and until then it is so.
+        """
         return self._routes.spread
 
     async def run(self, *commands: Command, promised: bool = False) -> list[Any]:
@@ -83,7 +93,7 @@ class Connection:
         """
         results = await self.run_each(*commands, promised=promised)
         for result in results:
-            if isinstance(result, StoreUnavailable):
+            if isinstance(result, BaseException):
                 raise result
         return results
 
@@ -106,11 +116,7 @@ class Connection:
         return result
 
     async def run_each(self, *commands: Command, promised: bool = False) -> list[Any]:
-        """As `run`, with a `StoreUnavailable` in the place of each answer that failed so.
-
-        Raises:
-            RedisError: a command of ours is wrong.
-        """
+        """As `run`, with an error, of those that `run` raises, in the place of each answer that there is none of."""
         if self._closed:
             return [StoreUnavailable("the connection is closed")] * len(commands)
         servers = [self._routes.server_for(command) for command in commands]
@@ -129,11 +135,7 @@ class Connection:
                 asked.settle(StoreUnavailable("no server takes this slot"))
             else:
                 server.ask(asked)
-        results = [await answer for answer in answers]
-        for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, StoreUnavailable):
-                raise result
-        return results
+        return [await answer for answer in answers]
 
     async def check(self, keys: Sequence[str]) -> None:
         """Raises `StoreUnavailable` unless Redis takes a promised write at each of `keys`, wherever in it they are."""
@@ -167,10 +169,16 @@ class Connection:
 
 
 def unless_all_failed(results: Sequence[Any]) -> list[Any]:
-    """The answers among the results of `run_each`. Raises the first failure where there are failures alone."""
-    answers = [result for result in results if not isinstance(result, StoreUnavailable)]
+    """The answers among the results of `run_each`. Raises the first failure where there are failures alone.
+
+    What is no passing trouble, such as a key that is not ours, is said in the log, and the others go on.
+    """
+    answers = [result for result in results if not isinstance(result, BaseException)]
     if results and not answers:
         raise results[0]
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, StoreUnavailable):
+            log.error("a part failed inside the bridge; the others go on", error=f"{type(result).__name__}: {result}")
     return answers
 
 

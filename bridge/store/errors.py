@@ -44,7 +44,7 @@ _OURS_WORDS = re.compile(
     r"|not a valid float|invalid expire time)\b",
     re.IGNORECASE,
 )
-_MISPLACED = (redis.ReadOnlyError, redis.ClusterDownError)
+_MISPLACED = (redis.ReadOnlyError, redis.ClusterDownError, redis.ClusterCrossSlotError)
 _MISPLACED_WORDS = re.compile(r"\b(READONLY|MASTERDOWN|CLUSTERDOWN)\b")
 
 
@@ -54,7 +54,7 @@ def is_away(error: BaseException) -> bool:
 
 
 def is_misplaced(error: BaseException) -> bool:
-    """Whether the server says that it is not the one to write to."""
+    """Whether the server says that it is not the one to write to, or another than we took it for."""
     return isinstance(error, _MISPLACED) or (
         isinstance(error, redis.RedisError) and _MISPLACED_WORDS.search(str(error)) is not None
     )
@@ -76,4 +76,4 @@ def as_unavailable(error: BaseException) -> BaseException:
 
 def _is_ours(error: redis.ResponseError) -> bool:
     """Whether asking again is surely in vain: a command, a script or a key of ours is wrong."""
-    return isinstance(error, redis.ClusterCrossSlotError) or _OURS_WORDS.search(str(error)) is not None
+    return _OURS_WORDS.search(str(error)) is not None

@@ -9,7 +9,7 @@ which touches one shard only, touches one slot of a Redis Cluster. `SHARDS` neve
     <p>:{3}:seen:<eventId>                  string  duplicate mark; expires
     <p>:{3}:timeline:<pair>:<callId>        list    what happened to the call, oldest first, packed; bounded, expires
     <p>:{3}:lane:<pair>                     list    ids of the deliveries that wait, oldest first
-    <p>:{3}:delivery:<id>                   hash    effect, created, attempts, after, state, reason, due, doubt
+    <p>:{3}:delivery:<id>                   hash    effect, created, attempts, after, state, reason, doubt
     <p>:{3}:lanes                           zset    pair -> when its lane is next due, or its lease ends
     <p>:{3}:leases                          hash    pair -> epoch of the worker that holds its lane
     <p>:{3}:epoch                           string  counter of leases

@@ -9,7 +9,7 @@ Source: Redis, "Guidelines for Redis clients with support for Redis Sentinel"; R
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from redis.crc import key_slot
 from redis.exceptions import MovedError, RedisError
@@ -32,9 +32,6 @@ SLOTS = 16_384
 class Routes(ABC):
     """The servers, and which of them takes a command."""
 
-    spread = False
-    """Whether commands may go to different servers."""
-
     def __init__(self, clients: Clients, durability: Durability, tasks: Tasks) -> None:
         self._clients, self._durability, self._tasks = clients, durability, tasks
         self._looking: asyncio.Task[None] | None = None
@@ -48,6 +45,11 @@ class Routes(ABC):
     @abstractmethod
     def servers(self) -> Collection[Server]:
         """Those that take writes, as far as known."""
+
+    @property
+    @abstractmethod
+    def spread(self) -> bool:
+        """Whether keys of different slots may be on different servers, as far as known."""
 
     @abstractmethod
     async def _look(self) -> None:
@@ -110,27 +112,39 @@ class Routes(ABC):
         """Lets every server answer what it was asked."""
         await asyncio.gather(*(server.leave() for server in self.servers()))
 
-    def _new(self, place: Place | None, path: str = "") -> Server:
+    def _new(self, place: Place | None, path: str = "", apart: Sequence[str] = ()) -> Server:
         client, timeout_s = self._clients.server(place), self._clients.timeout_s
-        return Server(place, path, client, self._durability, self, self._tasks, timeout_s=timeout_s)
+        return Server(place, path, client, self._durability, self, self._tasks, timeout_s=timeout_s, apart=apart)
 
     def _leave(self, server: Server) -> None:
         self._tasks.start(server.leave(), f"leave {server.name}")
 
 
 class Single(Routes):
-    """One server, at one address."""
+    """One server, at one address; or what looks like one, and may be a cluster."""
 
-    def __init__(self, clients: Clients, durability: Durability, tasks: Tasks, place: Place | None, path: str) -> None:
+    def __init__(
+        self,
+        clients: Clients,
+        durability: Durability,
+        tasks: Tasks,
+        place: Place | None,
+        path: str,
+        apart: Sequence[str],
+    ) -> None:
         super().__init__(clients, durability, tasks)
-        self._place, self._path = place, path
-        self._server = self._new(place, path)
+        self._place, self._path, self._apart = place, path, apart
+        self._server = self._new(place, path, apart)
 
     def server_for(self, command: Command) -> Server:
         return self._server
 
     def servers(self) -> Collection[Server]:
         return [self._server]
+
+    @property
+    def spread(self) -> bool:
+        return self._server.spread
 
     def stands(self, server: Server, command: Command) -> bool:
         return True  # at its address there is no other
@@ -141,7 +155,7 @@ class Single(Routes):
     def doubt(self, server: Server) -> None:
         # New connections: behind a name in the DNS there may be another server by now.
         if server is self._server:
-            self._server = self._new(self._place, self._path)
+            self._server = self._new(self._place, self._path, self._apart)
             self._server.available = False
             self._leave(server)
 
@@ -160,6 +174,10 @@ class Sentinels(Routes):
             for place in places
         ]
         self._server: Server | None = None
+
+    @property
+    def spread(self) -> bool:
+        return False  # sentinels watch no cluster
 
     def server_for(self, command: Command) -> Server | None:
         if self._server is not None and monotonic() - self._looked_at > SENTINELS_EVERY_S:
@@ -237,8 +255,6 @@ class Sentinels(Routes):
 class Cluster(Routes):
     """The masters of a cluster, by slot."""
 
-    spread = True
-
     def __init__(self, clients: Clients, durability: Durability, tasks: Tasks, places: Collection[Place]) -> None:
         super().__init__(clients, durability, tasks)
         self._seeds = list(places)
@@ -254,6 +270,10 @@ class Cluster(Routes):
 
     def servers(self) -> Collection[Server]:
         return list(self._known.values())
+
+    @property
+    def spread(self) -> bool:
+        return True
 
     async def _look(self) -> None:
         ranges = await self._ask()
@@ -334,11 +354,18 @@ def key_of(command: Command) -> str | None:
     return str(command[3] if command[0] in _SCRIPT else command[1])
 
 
-def routes_for(address: Address, clients: Clients, durability: Durability, tasks: Tasks) -> Routes:
-    """The routes of an address's shape."""
+def routes_for(
+    address: Address, clients: Clients, durability: Durability, tasks: Tasks, apart: Sequence[str]
+) -> Routes:
+    """The routes of an address's shape.
+
+    Args:
+        apart: two keys of ours in different slots.
+    """
     match address.shape:
         case Shape.SINGLE:
-            return Single(clients, durability, tasks, next(iter(address.places), None), address.path or "")
+            place = next(iter(address.places), None)
+            return Single(clients, durability, tasks, place, address.path or "", apart)
         case Shape.SENTINEL:
             assert address.master is not None, "the sentinels' form names a master"
             return Sentinels(clients, durability, tasks, address.places, address.master)

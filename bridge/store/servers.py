@@ -16,8 +16,15 @@ from typing import Any, Protocol
 
 import hiredis
 from redis import asyncio as redis
+from redis.exceptions import (
+    ClusterCrossSlotError,
+    MaxConnectionsError,
+    MovedError,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import MaxConnectionsError, MovedError, NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from bridge.runtime.clock import monotonic
@@ -61,6 +68,7 @@ class Script:
 
 SCRIPTS = {name: Script.load(name) for name in ("commit", "claim", "settle", "release", "callback", "callback_file")}
 _BY_SHA = {script.sha: script for script in SCRIPTS.values()}
+_NO_SCRIPT = "0" * 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +149,10 @@ class Server:
         name: for logs.
         place: where it is; None on a unix socket.
         available: whether its last pipeline was answered; None before the first.
+        spread: whether keys of different slots may be on different servers behind it; so it is until it was asked.
+
+    Args:
+        apart: two keys of different slots, by which it is asked whether they may be apart; none: it is not asked.
     """
 
     def __init__(
@@ -153,9 +165,11 @@ class Server:
         tasks: Tasks,
         *,
         timeout_s: float,
+        apart: Sequence[str] = (),
     ) -> None:
         self.name, self.place = path if place is None else f"{place[0]}:{place[1]}", place
         self.available: bool | None = None
+        self.spread, self._apart = True, apart
         self._client, self._watch, self._timeout_s = client, watch, timeout_s
         self._shapes: dict[str, Callable[[Any], Any] | None] = {}
         """What redis-py makes of a command's answer: it looks that up by name in whatever case, at each."""
@@ -179,6 +193,16 @@ class Server:
         Raises:
             RedisError, OSError: there is no answer.
         """
+        if not self._apart:
+            return await self._there_and_back(commands)
+        # The first question on the way of whatever is asked first. INFO would not do: a login may lack it, and it is of
+        # one server, while a proxy may have several behind it. A script that nobody has changes nothing.
+        told, *answers = await self._there_and_back([("EVALSHA", _NO_SCRIPT, 2, *self._apart), *commands])
+        if isinstance(told, NoScriptError | ClusterCrossSlotError):  # another error, such as LOADING, tells nothing
+            self.spread, self._apart = isinstance(told, ClusterCrossSlotError), ()
+        return answers
+
+    async def _there_and_back(self, commands: Sequence[Command]) -> list[Any]:
         # By the connection and not by redis-py's own pipeline: that one keeps a clock for each answer, and packs in
         # Python. docs/adr/0020-speed.md has what both cost.
         pool = self._client.connection_pool

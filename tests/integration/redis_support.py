@@ -56,7 +56,14 @@ async def delivered(it: app.Service, number: int) -> list[str]:
     return told(sandbox)
 
 
+def documented_users(name: str) -> str:
+    """The ACL file in docs/redis.md that has the user, as it stands there."""
+    page = (ROOT / "docs" / "redis.md").read_text("utf-8")
+    (lines,) = re.findall(rf"^```\n((?:.*\n)?user {name} (?:.*\n)+?)```$", page, re.MULTILINE)
+    return str(lines)
+
+
 def documented_acl(name: str) -> list[str]:
     """The rules of a user in docs/redis.md."""
-    (line,) = re.findall(rf"^user {name} (.*)$", (ROOT / "docs" / "redis.md").read_text("utf-8"), re.MULTILINE)
+    (line,) = re.findall(rf"^user {name} (.*)$", documented_users(name), re.MULTILINE)
     return list(line.split())

@@ -117,11 +117,13 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(url: str, *, policy: Policy | None = None, **retention: Any) -> AsyncIterator[Bench]:
+async def bench(
+    url: str, *, policy: Policy | None = None, prefix: str = "test", **retention: Any
+) -> AsyncIterator[Bench]:
     """A store at `url`; `retention` replaces members of `RETENTION`."""
-    connection = Connection(url, timeout_s=5)
+    connection = Connection(url, timeout_s=5, key_prefix=prefix)
     try:
-        yield Bench(connection, Keys("test"), replace(RETENTION, **retention), policy or Policy())
+        yield Bench(connection, Keys(prefix), replace(RETENTION, **retention), policy or Policy())
     finally:
         await connection.close()
 

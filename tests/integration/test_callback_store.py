@@ -17,7 +17,7 @@ from bridge.store.errors import StoreUnavailable
 from bridge.store.keys import SHARDS, CallbackKeys, Keys, shard_of
 from bridge.store.outbox import Outbox
 from bridge.store.reads import Position
-from tests.fakes.redis_servers import cluster, cluster_url
+from tests.fakes.redis_servers import cluster, cluster_url, server
 from tests.integration.store_support import A, B, Bench, bench, everything
 
 ERRAND_MS, AGE_MS = 3_600_000, 600_000
@@ -291,6 +291,18 @@ async def test_a_redis_that_is_away_promises_nothing(redis: EmbeddedRedis) -> No
             await it.come("cb-1")
         await redis.start()
         assert await it.come("cb-1")
+
+
+async def test_a_redis_whose_memory_is_full_takes_none(tmp_path: Path) -> None:
+    async with server(tmp_path / "redis") as full, desk(full.url) as it:
+        await it.errand("2256")
+        before = await everything(it.calls.connection)
+        await full.ask("CONFIG", "SET", "maxmemory", 1)
+        with pytest.raises(StoreUnavailable):
+            await it.come("cb-1", kinds=(EffectKind.FORWARD_CALLBACK,))
+        assert await everything(it.calls.connection) == before
+        await full.ask("CONFIG", "SET", "maxmemory", 0)
+        assert await it.come("cb-1", kinds=(EffectKind.FORWARD_CALLBACK,))
 
 
 async def test_a_call_and_its_callbacks_lie_in_one_slot(redis: EmbeddedRedis) -> None:

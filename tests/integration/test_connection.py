@@ -195,7 +195,7 @@ async def test_slow_answers_ask_whether_the_server_still_stands_one_after_the_ot
 
     address = parse("redis://127.0.0.1:1/0")
     clients = Clients(address, timeout_s=1, tls=Tls(), sentinel=Login(), connections_max=1)
-    routes = Asks(clients, Durability(), Tasks("test"), address.places[0], "")
+    routes = Asks(clients, Durability(), Tasks("test"), address.places[0], "", ())
     (server,) = routes.servers()
     assert await server.is_trusted(SLOW_S)
     (after,) = routes.trusted

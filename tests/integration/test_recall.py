@@ -280,5 +280,6 @@ async def test_a_lane_that_found_no_place_has_the_next_one(redis: EmbeddedRedis)
         gate.open.set()
         await work.idle()
         await eventually(lambda: not work.worker._lanes, "the second is done too")
+        await eventually(lambda: not work.worker._due and not work.worker._places.claiming, "no claim has its place")
         ask()
         assert offers == [0, 15_000]

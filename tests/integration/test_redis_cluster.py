@@ -11,9 +11,10 @@ from redis.crc import key_slot
 
 from bridge.calls.decide import decide
 from bridge.calls.events import CallEvent, EventKind, Pair
+from bridge.delivery.places import Places
 from bridge.store.calls import Commit
 from bridge.store.deliveries import Delivery, Settlement
-from bridge.store.errors import StoreUnavailable
+from bridge.store.errors import StoreRefused, StoreUnavailable
 from bridge.store.keys import CLOCK, EPOCH, LANES, LEASES, SHARDS, WAITING, Keys, member, shard_of
 from tests.e2e.support import eventually
 from tests.fakes.redis_servers import RedisServer, cluster, cluster_url, move_slot, server, until_settled
@@ -157,13 +158,60 @@ class _Moved:
         assert self.told == self.accepted
 
 
-async def test_a_cluster_behind_one_name_is_told_by_its_refusal(tmp_path: Path) -> None:
+async def is_found(store: Bench, call_id: str) -> None:
+    await store.start(A, call_id)
+    history = await store.reads.history(call_id)
+    assert history is not None
+    assert len(history.legs) == 1
+
+
+async def test_a_cluster_behind_an_address_of_one_server_is_known_by_its_first_answer(tmp_path: Path) -> None:
     async with cluster(tmp_path, masters=1) as nodes, bench(nodes[0].url) as store:
+        places = Places(1, line=4, spread=lambda: store.connection.spread)
         for call_id in ("c-1", "c-2"):
-            await store.start(A, call_id)
-            history = await store.reads.history(call_id)
-            assert history is not None
-            assert len(history.legs) == 1
+            await is_found(store, call_id)
+            assert store.connection.spread
+            assert places.longest == 0
+
+
+async def test_what_is_one_server_is_asked_once(tmp_path: Path) -> None:
+    async with server(tmp_path / "alone") as alone, bench(alone.url) as store:
+        places = Places(1, line=4, spread=lambda: store.connection.spread)
+        assert places.longest == 0, "until it is known"
+        await store.raw("PING")
+        assert not store.connection.spread
+        assert places.longest == 4
+        await store.raw("PING")
+        stats = await alone.info("commandstats")
+        assert (stats["cmdstat_ping"]["calls"], stats["cmdstat_evalsha"]["calls"]) == (3, 1)  # one is the test's own
+
+
+async def test_a_login_that_may_not_ask_knows_it_when_it_may(tmp_path: Path) -> None:
+    async with server(tmp_path / "alone") as alone:
+        await alone.ask("ACL", "SETUSER", "ours", "on", ">p", "~test:*", "+ping")
+        async with bench(alone.url.replace("//", "//ours:p@")) as store:
+            await store.raw("PING")
+            assert store.connection.spread
+            await alone.ask("ACL", "SETUSER", "ours", "+evalsha")
+            await store.raw("PING")
+            assert not store.connection.spread
+
+
+async def test_a_cluster_that_takes_a_servers_place_is_asked_anew(tmp_path: Path) -> None:
+    async with server(tmp_path / "alone") as alone, bench(alone.url) as store:
+        await is_found(store, "c-1")
+        await alone.kill()
+        node = RedisServer(alone.binary, tmp_path / "node", {"cluster-enabled": "yes"}, port=alone.port)
+        try:
+            await node.start()
+            await node.ask("CLUSTER", "ADDSLOTS", *range(16_384))
+            await until_settled([node])
+            # The connections were closed at rest, so nobody saw the other one come. Whoever is refused so asks again.
+            with pytest.raises(StoreRefused):
+                await store.start(A, "c-2")
+            await is_found(store, "c-2")
+        finally:
+            await node.kill()
 
 
 async def test_a_slot_that_is_being_moved_settles_an_attempt_wholly_or_not(tmp_path: Path) -> None:

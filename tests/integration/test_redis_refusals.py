@@ -31,7 +31,7 @@ from tests.integration.redis_support import (
     status,
     until_ready,
 )
-from tests.integration.store_support import INBOUND, Bench, bench
+from tests.integration.store_support import INBOUND, A, Bench, bench
 
 
 @pytest.fixture
@@ -188,6 +188,17 @@ async def test_a_transfer_goes_on_while_memory_is_full(master: RedisServer, tmp_
         assert await post(http, it.intake_url, passed_on) == 200, "it was taken before: there is nothing to write"
         it.sandbox.set_faults([])
         assert len(await delivered(it, 3)) == 3, "the old agent's opening and end, the new one's opening"
+
+
+async def test_a_settle_that_is_asked_for_again_is_answered_while_memory_is_full(master: RedisServer) -> None:
+    async with bench(master.url) as store:
+        await store.start()
+        await store.end()
+        claimed = (await store.claim())[A]
+        following = await store.outbox.settle(claimed, Settlement.DELIVERED)
+        assert following is not None
+        await master.ask("CONFIG", "SET", "maxmemory", 1)
+        assert await store.outbox.settle(claimed, Settlement.DELIVERED) == following
 
 
 async def test_a_server_without_its_replicas_takes_no_events(tmp_path: Path) -> None:

@@ -148,6 +148,17 @@ async def test_a_timeline_keeps_the_newest_entries(redis: EmbeddedRedis) -> None
 # Timers
 
 
+async def test_attempts_keep_a_timeline_in_bounds_too(redis: EmbeddedRedis) -> None:
+    async with bench(redis.url, timeline_entries=3) as store:
+        await store.start()
+        for number in range(4):
+            entry: dict[str, object] = {"delivery": number}
+            await store.outbox.settle((await store.claim())[A], Settlement.RETRY, entry=entry)
+        history = await store.reads.history("c-1")
+        assert history is not None
+        assert [entry["delivery"] for entry in history.timeline] == [1, 2, 3]
+
+
 async def test_a_timeline_that_begins_anew_with_an_attempt_ends_too(redis: EmbeddedRedis) -> None:
     async with bench(redis.url) as store:
         await store.start()

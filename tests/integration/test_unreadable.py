@@ -118,6 +118,19 @@ async def test_what_reads_many_calls_passes_over_those_that_cannot_be_read(redis
         assert lines.text.count("cannot be read") == 1
 
 
+async def test_a_shard_whose_keys_are_of_other_kinds_takes_no_other_along(redis: EmbeddedRedis) -> None:
+    async with bench(redis.url) as store:
+        for pair in (A, B):
+            await store.start(pair)
+            await store.raw("ZADD", store.keys.of_shard(shard_of(pair), TIMERS), 1, member(pair, "c-1"))
+        for name in (LANES, TIMERS):
+            await store.raw("SET", store.keys.of_shard(shard_of(A), name), "x")
+        with captured() as lines:
+            assert list(await store.claim()) == [B]
+            assert await store.calls.expired() == [(B, "c-1")]
+        assert lines.text.count("failed inside the bridge") == 2
+
+
 async def test_the_service_outlives_a_redis_whose_keys_are_of_other_kinds(redis: EmbeddedRedis, tmp_path: Path) -> None:
     keys = [KEYS.of_shard(shard, name) for shard in range(SHARDS) for name in (LANES, TIMERS)]
     with captured() as lines:

@@ -9,6 +9,7 @@ import pytest
 from bridge import parts
 from bridge.delivery.places import LINE
 from bridge.settings import Settings
+from bridge.store.connection import Connection
 from tests.unit.settings_support import faults_of, load_text
 
 LOOKUP = "delivery.unknown_outcome = 'lookup'\n"
@@ -82,10 +83,10 @@ def test_a_look_up_needs_a_token_for_errand_data(loaded: Load) -> None:
         ("delivery.unknown_outcome = 'lookup'\nerrand.subject = '${reference}'", LINE),
         ("delivery.rate_per_s = 0.5", 0),
         ("delivery.unknown_outcome = 'park'", 0),
-        ("redis.url = 'rediss://redis.example'", LINE),
-        ("redis.url = 'rediss+cluster://redis-0.example,redis-1.example'", 0),
     ],
 )
 def test_there_is_no_line_where_it_would_do_harm(tmp_path: Path, told: str, line: int) -> None:
-    assert parts.places(load_text(tmp_path, told + "\ndelivery.concurrency = 7")).longest == line
-    assert parts.places(load_text(tmp_path, told + "\ndelivery.concurrency = 7")).for_commits == 7
+    settings = load_text(tmp_path, told + "\ndelivery.concurrency = 7")
+    places = parts.places(settings, Connection("redis+sentinel://redis.example/calls", timeout_s=1))
+    assert (places.longest, places.for_commits) == (line, 7)
+    assert parts.places(settings, Connection("redis+cluster://redis.example", timeout_s=1)).longest == 0

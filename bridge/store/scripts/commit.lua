@@ -96,7 +96,7 @@ for i = 20, #ARGV, 3 do
     'state', 'waiting', 'after', ARGV[i + 2])
   -- A PBX that counts its calls anew comes to ids that were used: nothing of the old delivery may cling to this one.
   if told < 5 then
-    redis.call('HDEL', key, 'reason', 'due', 'doubt')
+    redis.call('HDEL', key, 'reason', 'doubt')
     redis.call('PERSIST', key)
     redis.call('ZREM', KEYS[10], id)
   end

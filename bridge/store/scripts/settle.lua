@@ -21,11 +21,12 @@ if redis.call('HGET', KEYS[2], lane) ~= ARGV[3] then return {'stale'} end
 local heads = redis.call('LRANGE', KEYS[3], 0, 1)
 -- Asked again, since the first answer was lost: the lane's head is then what the first one handed out.
 local again = heads[1] ~= id
--- Read before anything is written. In a slot that a cluster is moving, the next delivery may be gone from here already:
--- then this fails as a whole, and not after half of it.
+-- What this fails at is the next delivery's affair, as in claim.lua: in a slot that a cluster is moving, it may be gone from
+-- here already, or its key is none of ours. Its lane is due again after a lease's length.
 local next_id = heads[again and 1 or 2]
 local next_key = next_id and ARGV[10] .. 'delivery:' .. next_id
-local held = next_id and redis.call('HMGET', next_key, 'effect', 'created', 'doubt', 'after', 'attempts')
+local held = next_id and redis.pcall('HMGET', next_key, 'effect', 'created', 'doubt', 'after', 'attempts')
+local broken = held and held.err
 
 -- Where memory is full, Redis refuses a script whose first write needs some: so what makes room comes first.
 if again then
@@ -44,17 +45,15 @@ if not again then
   end
 
   if verdict == 'retry' or verdict == 'hold' then
-    local due = now + tonumber(ARGV[6])
     if verdict == 'hold' then redis.call('HINCRBY', KEYS[4], 'attempts', -1) end
-    redis.call('HSET', KEYS[4], 'reason', ARGV[11], 'due', due, 'doubt', ARGV[18])
-    redis.call('ZADD', KEYS[1], due, lane)
+    redis.call('HSET', KEYS[4], 'reason', ARGV[11], 'doubt', ARGV[18])
+    redis.call('ZADD', KEYS[1], now + tonumber(ARGV[6]), lane)
     return {'done'}
   end
 
   redis.call('ZREM', KEYS[8], id)
   if verdict == 'parked' then
     redis.call('HSET', KEYS[4], 'state', 'parked', 'reason', ARGV[11], 'doubt', ARGV[18])
-    redis.call('HDEL', KEYS[4], 'due')
     redis.call('ZADD', KEYS[9], now, id)
   else
     redis.call('HSET', KEYS[4], 'state', 'delivered')
@@ -85,9 +84,9 @@ if not next_id then
   redis.call('HDEL', KEYS[2], lane)
   return {'done'}
 end
-local waits = held[4] and held[4] ~= ''
-if waits or ARGV[9] ~= '1' then
-  redis.call('ZADD', KEYS[1], now + (waits and tonumber(ARGV[8]) or 0), lane)
+local wait = broken and ARGV[7] or held[4] and held[4] ~= '' and ARGV[8]
+if wait or ARGV[9] ~= '1' then
+  redis.call('ZADD', KEYS[1], now + tonumber(wait or 0), lane)
   redis.call('HDEL', KEYS[2], lane)
   return {'done'}
 end
