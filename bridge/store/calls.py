@@ -161,12 +161,15 @@ class CallStore:
 
         That is where a call has gone on that nothing is remembered of, since another replica took its start; and where
         one begins while another is remembered as active, whose end another replica took, unless the agent has two. A
-        commit in vain costs more than a question.
+        commit in vain costs more than a question; and this asks for the pair alone, since a commit finds the others of
+        `load`, an event that was taken and a call that is over, by itself.
         """
         loaded = self.recall(event)
         begins = event.kind in (EventKind.STARTED, EventKind.HANDED_OVER)
-        as_it_was = event.call_id in loaded.calls or (begins and not loaded.calls)
-        return loaded if as_it_was else await self.load(event)
+        if event.call_id in loaded.calls or (begins and not loaded.calls):
+            return loaded
+        value = await self._ask(("GET", self._keys.pair(event.pair)))
+        return self._heard(event, value or "", "").loaded(event, seen=False)
 
     async def load(self, event: CallEvent) -> Loaded:
         """What a decision on `event` is made on."""
