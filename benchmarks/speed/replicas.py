@@ -8,7 +8,6 @@ of it where an event comes to any of them, and little where all of an agent's co
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ import click
 from benchmarks.speed.figures import ratios, spread
 from benchmarks.speed.load import Plan
 from benchmarks.speed.output import begin, console, finish, json_option, rounds_option, run, table
-from benchmarks.speed.runs import Stage, staged
-from benchmarks.speed.subjects import bridge
+from benchmarks.speed.runs import staged
+from benchmarks.speed.subjects import Starter, bridge
 
 CASES = {
     "one": "one bridge",
@@ -41,24 +40,19 @@ async def compared(number: int, rounds: int, events: int) -> dict[str, Any]:
         events: of one run.
     """
     warm_up, full = Plan(500 * number, active=200, agents=AGENTS), Plan(events // 2, active=500, agents=AGENTS)
-    async with AsyncExitStack() as stack:
-        stages = {
-            name: await stack.enter_async_context(staged(starter))
-            for name, starter in (
-                ("one", bridge()),
-                ("any", bridge(number)),
-                ("kept", bridge(number)),
-                ("strangers", bridge(number, strangers=True)),
-            )
-        }
-        for name, stage in stages.items():
-            await stage.play(apart(warm_up, name))
-        played: dict[str, list[dict[str, Any]]] = {name: [] for name in stages}
-        order: list[tuple[str, Stage]] = list(stages.items())
-        for _ in range(rounds):
-            for name, stage in order:
+    cases: list[tuple[str, Starter]] = [
+        ("one", bridge()),
+        ("any", bridge(number)),
+        ("kept", bridge(number)),
+        ("strangers", bridge(number, strangers=True)),
+    ]
+    played: dict[str, list[dict[str, Any]]] = {name: [] for name, _ in cases}
+    for _ in range(rounds):
+        for name, starter in cases:
+            async with staged(starter) as stage:  # afresh: what a process once has of a machine's caches, it keeps
+                await stage.play(apart(warm_up, name))
                 played[name].append((await stage.play(apart(full, name))).figures())
-            order.reverse()
+        cases.reverse()
     return {"number": number, **figures(number, played)}
 
 
