@@ -81,8 +81,7 @@ class Worker:
         self._woken, self._all_answered = asyncio.Event(), asyncio.Event()
         self._stopping = False
         self._random = random.Random()  # noqa: S311 (jitter, not a secret)
-        # Asked once: a line that is not written costs as much as what it would tell.
-        self._tells_all = log.is_enabled_for(logging.DEBUG)
+        self._tells_all = log.is_enabled_for(logging.DEBUG)  # asked once: a line not written costs as much as its facts
 
     def wake(self, shard: int) -> None:
         """Says that a lane of `shard` may have become due."""

@@ -21,18 +21,8 @@ PAIR = (1000, 1001)
 VIEWER, OPERATOR = "a-viewers-token", "an-operators-token"
 GUARDED = {"admin__viewer_tokens": [VIEWER, "another"], "admin__operator_tokens": [OPERATOR]}
 CALL_MEMBERS = {
-    "callId",
-    "deviceId",
-    "extensionId",
-    "direction",
-    "state",
-    "calledNumber",
-    "callingNumber",
-    "queueName",
-    "queueNumber",
-    "errandId",
-    "startedAt",
-    "updatedAt",
+    *("callId", "deviceId", "extensionId", "direction", "state", "calledNumber", "callingNumber"),
+    *("queueName", "queueNumber", "errandId", "startedAt", "updatedAt"),
 }
 
 
