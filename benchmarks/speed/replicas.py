@@ -27,8 +27,8 @@ CASES = {
     "strangers": "strangers",
 }
 AGENTS = 2000
-"""They take one call after the other, so that what a replica remembers of an agent may be out of date. Shared out
-evenly over every number of bridges here."""
+"""They take one call after the other, so that what a replica remembers of an agent may be out of date. Any number of
+bridges that divides them, as 2 and 4 do, can have all of an agent's events at one."""
 
 
 async def compared(number: int, rounds: int, events: int) -> dict[str, Any]:
